@@ -1,0 +1,168 @@
+"""What every cue handler has in common: one clip's view in, that clip's items out, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Generic, TypeVar
+
+from apache_beam.ml.inference.base import ModelHandler
+
+from model_handlers import weights
+from model_handlers.views import Decoded, View
+
+ModelT = TypeVar("ModelT")
+
+# What a model raises on data it cannot digest. Anything else (TypeError, AttributeError …) is a bug and stops the run.
+DATA_ERRORS = (ValueError, RuntimeError, LookupError, ArithmeticError, OSError)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing a cue says of a clip. Times are seconds from the clip's start; `box` is (x0, y0, x1, y1) in 0..1."""
+
+    text: str
+    score: float | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    box: tuple[float, float, float, float] | None = None
+
+
+Items = tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One clip as a model sees it: its id (which also seeds whatever is random) and its decoded view."""
+
+    clip_id: str
+    view: Decoded
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a handler answers for one `Example`: items, or the error that this clip alone met."""
+
+    clip_id: str
+    items: Items
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(kw_only=True)
+class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
+    """A cue model on Beam's `ModelHandler` contract.
+
+    A subclass is a dataclass whose further fields are the parameters that a profile's row may set. It supplies `view`,
+    `load` and `predict`. This class owns batching, the length check, halving a batch that runs out of memory, retrying a
+    failed batch one clip at a time, timing, and the fingerprint.
+
+    Attributes:
+        name: the cue's name, unique in a profile; step labels, metrics and records use it.
+        model: hub id, local folder or file, ``pkg://package/path`` or ``gs://…``; empty for a cue that needs no model.
+        revision: the commit of a hub id.
+        batch_size: clips a call, at most (bundles may end earlier).
+        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+    """
+
+    name: str
+    model: str = ""
+    revision: str = ""
+    batch_size: int = 8
+    device: str = "auto"
+
+    version: ClassVar[int] = 1  # raise it when the code changes what a cue's value is
+    _speed_only: ClassVar[frozenset[str]] = frozenset({"name", "batch_size", "device"})
+
+    def __post_init__(self) -> None:
+        super().__init__(min_batch_size=self.batch_size, max_batch_size=self.batch_size)
+
+    @property
+    def view(self) -> View:
+        """What has to be decoded for this cue."""
+        raise NotImplementedError
+
+    def load(self) -> ModelT:
+        """Returns the model, ready on its device. Raises `weights.ModelError` where the user can do something about it."""
+        raise NotImplementedError
+
+    def predict(self, batch: Sequence[Example], model: ModelT) -> list[Items]:
+        """Returns one tuple of items for each example, in order."""
+        raise NotImplementedError
+
+    # What follows is Beam's side of the contract; subclasses leave it alone.
+
+    def load_model(self) -> ModelT:
+        return self.load()
+
+    def run_inference(
+        self, batch: Sequence[Example], model: ModelT, inference_args: dict[str, Any] | None = None
+    ) -> list[Prediction]:
+        return list(self._answer(list(batch), model))
+
+    def get_num_bytes(self, batch: Sequence[Example]) -> int:
+        return sum(_num_bytes(example.view) for example in batch)
+
+    def get_metrics_namespace(self) -> str:
+        return f"earshot.{self.name}"
+
+    def validate_inference_args(self, inference_args: dict[str, Any] | None) -> None:
+        if inference_args:
+            raise ValueError(f"{self.name}: a cue takes its parameters from its profile row, not from inference_args")
+
+    def _answer(self, batch: list[Example], model: ModelT) -> Iterable[Prediction]:
+        started = time.perf_counter()
+        try:
+            answers = self.predict(batch, model)
+        except DATA_ERRORS as error:
+            if len(batch) > 1:  # out of memory: half may fit; anything else: one clip is to blame, so one at a time
+                step = -(-len(batch) // 2) if _out_of_memory(error) else 1
+                for start in range(0, len(batch), step):
+                    yield from self._answer(batch[start : start + step], model)
+                return
+            seconds = time.perf_counter() - started
+            yield Prediction(batch[0].clip_id, (), seconds, f"{type(error).__name__}: {error}")
+            return
+        if len(answers) != len(batch):
+            raise AssertionError(f"{self.name}: {len(answers)} answers for {len(batch)} clips")
+        seconds = (time.perf_counter() - started) / len(batch)
+        for example, items in zip(batch, answers, strict=True):
+            yield Prediction(example.clip_id, tuple(items), seconds)
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change exactly when something changes that determines the cue's value."""
+        params = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name not in self._speed_only}
+        params.pop("model")
+        params.pop("revision")
+        facts = {
+            "cue": self.name,
+            "handler": type(self).__name__,
+            "version": self.version,
+            "model": weights.identity(self.model, self.revision) if self.model else "",
+            "params": params,
+            "view": [type(self.view).__name__, asdict(self.view)],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
+
+
+def _num_bytes(view: Decoded) -> int:
+    """Bytes of a decoded view; Beam's default would pickle the whole batch to find out."""
+    if hasattr(view, "nbytes"):
+        return view.nbytes
+    return sum(getattr(part, "nbytes", 0) for part in vars(view).values())
+
+
+def pick_device(device: str) -> str:
+    """Resolves ``auto`` on the machine that runs the model, never where the graph is built."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

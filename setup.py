@@ -1,0 +1,45 @@
+"""The Earshot package, in the form that Dataflow's ``--setup_file`` expects."""
+
+from setuptools import find_packages, setup
+
+# The three names below are generic, so the wheel holds exactly these and nothing else (tests/test_house.py asserts it).
+PACKAGES = ["beam_pipeline", "transforms", "model_handlers", "demo"]
+
+setup(
+    name="earshot-captions",
+    version="0.1.0",
+    description="Turn video clips into a dataset of audio captions, as one Apache Beam job.",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=[*PACKAGES, *(f"{name}.*" for name in PACKAGES)]),
+    package_data={"beam_pipeline": ["profiles/*.toml"], "demo": ["models/*/*"]},
+    entry_points={"console_scripts": ["earshot = beam_pipeline.cli:main"]},
+    install_requires=[
+        "apache-beam==2.77.0",
+        "av==18.1.0",
+        "fastavro",
+        "numpy",
+        "pillow",
+        "pydantic>=2",
+        "rich",
+        "safetensors",
+        # One matching release of the three: a torchaudio beside another torch breaks transformers' imports.
+        "torch==2.11.0",
+        "torchaudio==2.11.0",
+        "torchvision==0.26.0",
+        "transformers==5.23.0",
+    ],
+    extras_require={
+        "gcp": ["apache-beam[gcp]==2.77.0", "google-cloud-storage"],
+        "dev": [
+            "mypy",
+            "panns-inference==0.1.1",
+            "psutil",
+            "pytest",
+            "pytest-timeout",
+            "ruff",
+            "setuptools",
+            "wheel",
+        ],
+    },
+)
