@@ -1,0 +1,311 @@
+"""Decodes one clip by view: a path and a stretch of time in, exactly the pictures and samples asked for out.
+
+Nothing here knows of models or of Beam, so that the process that decodes (`transforms.decoder`) stays small.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av import AudioResampler
+from av.audio.frame import AudioFrame
+from av.error import FFmpegError
+from av.filter import Graph
+from av.filter.context import FilterContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from model_handlers.views import Audio, AudioVideo, AudioVideoView, Decoded, Header, MiddleFrame, View
+from transforms.tracks import Limits, MediaError, MediaFile, NoTrack, shown_s
+
+__all__ = ["Allocate", "Limits", "MediaError", "NoTrack", "decode"]
+
+_CONTEXT_S = 0.2  # resampled on either side and cut off again: a whole number of samples at every usual rate
+_SAME_INSTANT_S = 0.02  # Matroska and FLV round times to 1 ms, AVI to a packet: samples this close follow each other
+_ROUNDING = 1e-6  # of a tick that is a fraction in the file and a float here
+
+Allocate = Callable[[tuple[int, ...], type], np.ndarray]
+
+
+def decode(
+    path: str | Path,
+    clip_start_s: float,
+    duration_s: float | None,
+    view: View,
+    limits: Limits | None = None,
+    allocate: Allocate = np.empty,
+) -> Decoded:
+    """Returns `view` of the clip that starts at `clip_start_s` in the file at `path`.
+
+    Args:
+        path: a local file.
+        clip_start_s: where the clip starts in the file, in seconds.
+        duration_s: the clip's length in seconds; ``None``, or a length that goes past the file's end, means up to it.
+        view: what to decode; its docstring gives the payload's shape.
+        limits: the size limits (those on time and memory are not enforced in this process).
+        allocate: makes the arrays that hold the payload, called as ``allocate(shape, dtype)``.
+
+    Raises:
+        NoTrack: the clip lacks the picture or the sound that the view is about.
+        MediaError: it cannot be decoded.
+    """
+    limits = limits or Limits()
+    try:
+        _check_file(Path(path))
+        with MediaFile(path, clip_start_s, duration_s, limits) as media:
+            match view:
+                case Header():
+                    return media.info()
+                case MiddleFrame():
+                    return _middle_frame(media, allocate)
+                case Audio():
+                    return _samples(media, view.rate, allocate)
+                case AudioVideo():
+                    _ = media.video, media.audio  # both are there, or nothing is decoded
+                    frames = _frames(media, view, allocate)
+                    return AudioVideoView(frames, _samples(media, view.rate, allocate))
+            raise TypeError(f"no such view: {view!r}")
+    except MemoryError as error:
+        raise MediaError(
+            f"decoding it needs more memory than the limit of {limits.memory_bytes / (1 << 30):.1f} GiB"
+        ) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MediaError(f"no such file: {path}", retryable=True) from error
+    except PermissionError as error:
+        raise MediaError(f"no permission to read {path}", retryable=True) from error
+    except FFmpegError as error:
+        raise MediaError(f"cannot be decoded: {error.strerror}") from error
+    except OSError as error:
+        raise MediaError(f"cannot be read: {error}", retryable=True) from error
+
+
+def _check_file(path: Path) -> None:
+    size = path.stat().st_size
+    if not path.is_file():
+        raise MediaError(f"not a file: {path}")
+    if not size:
+        raise MediaError("the file is empty")
+
+
+def _middle_frame(media: MediaFile, allocate: Allocate) -> np.ndarray:
+    stream = media.video
+    at_s = media.start_s + media.duration_s / 2
+    shown = media.frame_at(stream, at_s) or _nearest_frame(media, stream, at_s)
+    if shown is None:
+        media.check_complete(stream, media.start_s, at_s)
+        raise MediaError(f"no picture can be decoded ({media.errors} damaged packets)")
+    frame_s, frame = shown
+    media.check_complete(stream, frame_s + shown_s(frame, stream), at_s)
+    pixel = _pixel_shape(stream)
+    width, height = round(frame.width * max(pixel, 1.0)), round(frame.height / min(pixel, 1.0))
+    media.check_size(width, height)
+    rgb = frame.reformat(width, height, "rgb24", interpolation="BILINEAR", threads=1)
+    upright = _upright(_pixels(rgb), frame)
+    picture = allocate(upright.shape, np.uint8)
+    picture[:] = upright
+    return picture
+
+
+def _nearest_frame(media: MediaFile, stream: VideoStream, at_s: float) -> tuple[float, VideoFrame] | None:
+    """The last frame at or before `at_s` that can be decoded, else the first after it."""
+    nearest: tuple[float, VideoFrame] | None = None
+    for frame_s, frame in media.frames(stream, media.start_s, media.end_s):
+        if nearest is None or frame_s <= at_s:
+            nearest = frame_s, frame
+        if frame_s > at_s:
+            break
+    return nearest
+
+
+def _frames(media: MediaFile, view: AudioVideo, allocate: Allocate) -> np.ndarray:
+    """Frames on a grid of `view.fps` from the clip's start; each shows from the tick nearest to its time on."""
+    stream = media.video
+    count = round(media.duration_s * view.fps)
+    if count == 0:
+        raise MediaError(f"the clip lasts {media.duration_s:.3f} s, less than one frame at {view.fps} fps")
+    squares = allocate((count, view.crop, view.crop, 3), np.uint8)
+    scaler = _CentreSquare(view, _pixel_shape(stream))
+    filled, held, reached_s = 0, None, media.start_s
+    for frame_s, frame in media.frames(stream, media.start_s, media.end_s):
+        tick = min(math.floor((frame_s - media.start_s) * view.fps + 0.5 + _ROUNDING), count)
+        if held is not None and tick > filled:  # so a frame that no tick shows is not scaled either
+            squares[filled:tick] = scaler(held)
+            filled = tick
+        held, reached_s = frame, frame_s + shown_s(frame, stream)
+        if filled == count:
+            break
+    media.check_complete(stream, reached_s, media.end_s)
+    if held is None:
+        raise MediaError(f"no picture can be decoded ({media.errors} damaged packets)")
+    if filled < count:
+        squares[filled:] = scaler(held)
+    return squares
+
+
+class _CentreSquare:
+    """Scales a frame so that its short side has `view.short_side` pixels, and cuts the centre square out.
+
+    The cut comes first (a little wider than the square): what is cut off need not be scaled.
+    """
+
+    def __init__(self, view: AudioVideo, pixel: float) -> None:
+        if not 0 < view.crop <= view.short_side:
+            raise ValueError(f"a crop of {view.crop} does not fit a short side of {view.short_side} pixels")
+        self._view = view
+        self._pixel = pixel
+        self._made_for: tuple = ()
+        self._ends: tuple[FilterContext, FilterContext] | None = None
+
+    def __call__(self, frame: VideoFrame) -> np.ndarray:
+        made_for = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        if self._ends is None or made_for != self._made_for:  # a stream may change in its course
+            self._ends, self._made_for = self._graph(frame), made_for
+        source, sink = self._ends
+        source.push(frame)
+        scaled = sink.pull()
+        assert isinstance(scaled, VideoFrame)
+        square = _pixels(scaled)[self._top : self._top + self._view.crop, self._left : self._left + self._view.crop]
+        return _upright(square, frame)
+
+    def _graph(self, frame: VideoFrame) -> tuple[FilterContext, FilterContext]:
+        crop, short_side = self._view.crop, self._view.short_side
+        scale = short_side / min(frame.width * self._pixel, frame.height)
+        x, width, scaled_width, self._left = _window(frame.width, scale * self._pixel, crop)
+        y, height, scaled_height, self._top = _window(frame.height, scale, crop)
+        self._alive = graph = Graph()
+        graph.threads = 1
+        steps = [
+            graph.add(
+                "buffer",
+                width=str(frame.width),
+                height=str(frame.height),
+                pix_fmt=frame.format.name,
+                time_base="1/1000",
+                colorspace=str(int(frame.colorspace)),
+                range=str(int(frame.color_range)),
+            ),
+            graph.add("crop", f"{width}:{height}:{x}:{y}:exact=1"),
+            graph.add("scale", f"{scaled_width}:{scaled_height}:flags=bilinear"),
+            graph.add("format", "yuv420p"),  # two steps, each with a fast path, where one to RGB would have none
+            graph.add("scale", "flags=bilinear"),
+            graph.add("format", "rgb24"),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*steps).configure()
+        return steps[0], steps[-1]
+
+
+def _window(size: int, scale: float, crop: int) -> tuple[int, int, int, int]:
+    """What to cut along a side of `size` pixels so that, scaled, it holds the centre `crop` pixels and a little more.
+
+    Returns where the cut starts (even, as subsampled chroma needs it), its length, its length once scaled, and where in
+    that the centre starts.
+    """
+    start = max(0, int((size - crop / scale) / 2 - 1) // 2 * 2)
+    length = size - 2 * start
+    scaled = max(crop, round(length * scale))
+    return start, length, scaled, (scaled - crop) // 2
+
+
+def _pixels(frame: VideoFrame) -> np.ndarray:
+    """The pixels of an rgb24 frame, not copied: uint8, shape (height, width, 3)."""
+    plane = frame.planes[0]
+    strides = (plane.line_size, 3, 1)
+    return np.ndarray((frame.height, frame.width, 3), np.uint8, buffer=memoryview(plane), strides=strides)
+
+
+def _upright(pixels: np.ndarray, frame: VideoFrame) -> np.ndarray:
+    """Turns and mirrors pixels (height, width, 3) as the display matrix of `frame` says, in quarter turns.
+
+    The matrix (ISO/IEC 14496-12, 6.2.2) maps a pixel to x' = ax + cy, y' = bx + dy.
+    """
+    if "DISPLAYMATRIX" not in frame.side_data:
+        return pixels
+    matrix: Any = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]
+    a, b, _, c, d, *_ = struct.unpack("=9i", memoryview(matrix))
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _pixel_shape(stream: VideoStream) -> float:
+    """Width of a pixel over its height."""
+    ratio = float(stream.sample_aspect_ratio or 1)
+    return ratio if 0.1 < ratio < 10 else 1.0  # others come from damaged headers
+
+
+def _samples(media: MediaFile, rate: int, allocate: Allocate) -> np.ndarray:
+    stream = media.audio
+    count = round(media.duration_s * rate)
+    if count == 0:
+        raise MediaError(f"the clip lasts {media.duration_s:.6f} s, less than one sample at {rate} Hz")
+    timeline = _Timeline(media.start_s - _CONTEXT_S, media.duration_s + 2 * _CONTEXT_S, stream.rate)
+    for frame_s, frame in media.frames(stream, timeline.start_s, media.end_s + _CONTEXT_S):
+        timeline.put(frame_s, frame)
+    media.check_complete(stream, timeline.reached_s, media.end_s)
+    lost_s = min(timeline.reached_s, media.end_s) - media.start_s - timeline.heard_s
+    if media.errors and lost_s > max(1.0, 0.1 * media.duration_s):
+        raise MediaError(f"damaged: {lost_s:.1f} s of {media.duration_s:.1f} s of audio cannot be decoded")
+    resampled = _resampled(timeline.samples, stream.rate, rate)
+    lead = round(_CONTEXT_S * rate)
+    return np.clip(resampled[lead : lead + count], -1.0, 1.0, out=allocate((count,), np.float32))
+
+
+class _Timeline:
+    """Mono samples from `start_s` on, each frame at its time, silence where the track has nothing.
+
+    Attributes:
+        start_s: the time of the first sample.
+        samples: float32.
+        reached_s: where the last frame ends.
+        heard_s: seconds for which there was a frame.
+    """
+
+    def __init__(self, start_s: float, duration_s: float, rate: int) -> None:
+        self.start_s = start_s
+        self.samples = np.zeros(round(duration_s * rate), np.float32)
+        self.reached_s = start_s
+        self.heard_s = 0.0
+        self._rate = rate
+        self._next = 0
+
+    def put(self, at_s: float, frame: AudioFrame) -> None:
+        """Adds a frame: where its time says, or right after the one before where that is about the same."""
+        mono = _resampled(_mono(frame), frame.sample_rate, self._rate)  # a stream may change its rate in its course
+        at = round((at_s - self.start_s) * self._rate)
+        if abs(at - self._next) <= _SAME_INSTANT_S * self._rate and self.heard_s:
+            at = self._next
+        self._next = at + len(mono)
+        self.reached_s = self.start_s + self._next / self._rate
+        first, last = max(at, 0), min(self._next, len(self.samples))
+        if first < last:
+            self.samples[first:last] = mono[first - at : last - at]
+            self.heard_s += (last - first) / self._rate
+
+
+def _mono(frame: AudioFrame) -> np.ndarray:
+    """The mean of the channels: float32 in about [-1, 1], shape (frame.samples,)."""
+    channels = frame.to_ndarray()
+    if not frame.format.is_planar:
+        channels = channels.reshape(-1, frame.layout.nb_channels).T
+    mono = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float32)
+    if channels.dtype.kind == "f":
+        return mono
+    middle = 128 if channels.dtype.kind == "u" else 0
+    return (mono.astype(np.float32) - middle) / (1 << (8 * channels.dtype.itemsize - 1))
+
+
+def _resampled(mono: np.ndarray, rate: int, to_rate: int) -> np.ndarray:
+    """Resamples float32 samples; the first stays where it is in time."""
+    if rate == to_rate:
+        return mono
+    frame = AudioFrame.from_ndarray(np.ascontiguousarray(mono[None], np.float32), format="flt", layout="mono")
+    frame.sample_rate = rate
+    resampler = AudioResampler(format="flt", layout="mono", rate=to_rate)
+    parts = [part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))]
+    return np.concatenate(parts)
