@@ -57,8 +57,8 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
     """A cue model on Beam's `ModelHandler` contract.
 
     A subclass is a dataclass whose further fields are the parameters that a profile's row may set. It supplies `view`,
-    `load` and `predict`. This class owns batching, the length check, halving a batch that runs out of memory, retrying a
-    failed batch one clip at a time, timing, and the fingerprint.
+    `load` and `predict`. This class owns batching, the length check, halving a batch that runs out of memory, retrying
+    a failed batch one clip at a time, timing, and the fingerprint.
 
     Attributes:
         name: the cue's name, unique in a profile; step labels, metrics and records use it.
@@ -86,7 +86,7 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
         raise NotImplementedError
 
     def load(self) -> ModelT:
-        """Returns the model, ready on its device. Raises `weights.ModelError` where the user can do something about it."""
+        """Returns the model, ready on its device. Raises `weights.ModelError` where the user can do something."""
         raise NotImplementedError
 
     def predict(self, batch: Sequence[Example], model: ModelT) -> list[Items]:

@@ -18,7 +18,7 @@ class Header:
 
 @dataclass(frozen=True)
 class MiddleFrame:
-    """The frame shown at the middle of the clip, upright, at its own size. Gives uint8 RGB of shape (height, width, 3)."""
+    """The frame shown at the middle of the clip, upright, at its own size. Gives uint8 RGB (height, width, 3)."""
 
 
 @dataclass(frozen=True)

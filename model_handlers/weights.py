@@ -59,8 +59,8 @@ def _from_hub(model: str, revision: str, patterns: tuple[str, ...]) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
             f"model {model!r} at revision {revision}: not in the local hub cache, and the hub cannot be reached "
-            f"({type(error).__name__}). Download it where there is a network (`hf download {model} --revision {revision}`) "
-            "and set `model` in the profile's row to that folder."
+            f"({type(error).__name__}). Where there is a network, run `hf download {model} --revision {revision} "
+            "--local-dir FOLDER`, and set `model` in the profile's row to that folder."
         ) from error
 
 

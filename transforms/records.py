@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from model_handlers.base import Item
 
-__all__ = ["Caption", "Clip", "Cue", "CueSheet", "Failure", "Item", "Rejection"]
+__all__ = ["Caption", "Clip", "Cue", "CueFailure", "CueSheet", "Failure", "Item", "Rejection"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,16 @@ class Cue:
 
 
 @dataclass(frozen=True)
+class CueFailure:
+    """A cue that could not be computed; the join turns it into its clip's `Failure`."""
+
+    clip_id: str
+    name: str
+    error: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True)
 class CueSheet:
     """A clip and all that is known of it; cues in the profile's order."""
 
@@ -76,7 +86,6 @@ class Caption:
     caption: str
     writer: str
     cues: tuple[Cue, ...]
-    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,48 @@
+"""Beam's options as Earshot uses them: which runner, and no silently ignored flag."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner
+
+from beam_pipeline.config import ConfigError
+
+# Beam's `DirectRunner` picks one of three engines, by what is installed and by what the graph holds; Earshot pins one.
+LOCAL = ("DirectRunner", "FnApiRunner")
+
+
+def beam_options(flags: Sequence[str]) -> PipelineOptions:
+    """Parses Beam's own flags. Raises `ConfigError` on one that no Beam version here knows, for local runs.
+
+    Other runners may understand flags that Python's Beam does not, so there an unknown flag is passed on.
+    """
+    options = PipelineOptions(list(flags))
+    if stray := [flag for flag in flags if flag.startswith("-") and not flag.startswith("--")]:
+        raise ConfigError(f"unknown option {stray[0]}; options start with two dashes")
+    if is_local(options):
+        known = options.get_all_options()
+        unknown = options.get_all_options(retain_unknown_options=True).keys() - known.keys()
+        for name in sorted(unknown):
+            close = difflib.get_close_matches(name, [*known, "clips", "output", "profile", "media"], n=1)
+            hint = f"; did you mean --{close[0]}?" if close else ""
+            raise ConfigError(f"unknown option --{name}{hint} (earshot run --help lists Earshot's own)")
+    return options
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the run happens in this process or in processes of this machine that Beam starts itself."""
+    return (options.view_as(StandardOptions).runner or LOCAL[0]) in LOCAL
+
+
+def runner_for(options: PipelineOptions) -> PipelineRunner | str:
+    """The pinned local runner, or the name of the one that was asked for."""
+    if not is_local(options):
+        return options.view_as(StandardOptions).runner
+    direct = options.view_as(DirectOptions)
+    if direct.direct_num_workers > 1 and direct.direct_running_mode == "in_memory":
+        raise ConfigError("--direct_num_workers needs --direct_running_mode=multi_processing or multi_threading")
+    return FnApiRunner()

@@ -1,0 +1,140 @@
+"""What a person sees in the terminal: progress while a run works, and tables when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from transforms.records import Caption, Cue, Failure, Rejection
+
+if TYPE_CHECKING:
+    from beam_pipeline.run import Result
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class _Rate(ProgressColumn):
+    """Clips per second since the step began."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if not speed else f"{speed:.1f} clips/s")
+
+
+@contextmanager
+def progress_bars(steps: list[str]) -> Iterator[Callable[[dict[str, int]], None]]:
+    """Shows a bar per step; yields the function that takes how many clips each has done.
+
+    Where the output is no terminal, one line every ten seconds takes the bars' place.
+    """
+    if not errors.is_terminal:
+        yield _lines()
+        return
+    columns = (
+        TextColumn("{task.description:<18}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=errors) as progress:
+        tasks = {step: progress.add_task(step, total=None, start=False) for step in [*steps, "caption"]}
+
+        def update(done: dict[str, int]) -> None:
+            for step, task in tasks.items():
+                if done.get(step) and not progress.tasks[task].started:
+                    progress.start_task(task)
+                progress.update(task, completed=done.get(step, 0), total=done.get("clips"))
+
+        yield update
+
+
+def _lines() -> Callable[[dict[str, int]], None]:
+    import time
+
+    last = [time.monotonic()]
+    begun = last[0]
+
+    def update(done: dict[str, int]) -> None:
+        now = time.monotonic()
+        if now - last[0] < 10:
+            return
+        last[0] = now
+        total = done.get("clips", 0)
+        parts = ", ".join(f"{step} {count}/{total}" for step, count in sorted(done.items()) if step != "clips")
+        errors.print(f"{now - begun:.0f} s: {parts}", highlight=False, soft_wrap=True)
+
+    return update
+
+
+def captions_table(captions: Iterable[Caption], title: str, truths: dict[str, str] | None = None) -> Table:
+    """Clip ids beside their captions; beside those, what is really to be heard, where that is known."""
+    table = Table(title=title, title_justify="left", show_lines=False)
+    table.add_column("clip", no_wrap=True)
+    table.add_column("caption", overflow="fold")
+    if truths is not None:
+        table.add_column("what was put in", overflow="fold", style="dim")
+    for caption in captions:
+        clip_id = caption.clip.clip_id
+        row = [escape(clip_id), escape(caption.caption)]
+        table.add_row(*row, *([escape(truths.get(clip_id, ""))] if truths is not None else []))
+    return table
+
+
+def summary(result: Result) -> None:
+    """Prints counts with reasons, the time taken, and where the files are."""
+    counts, reasons = result.manifest["counts"], result.manifest["reasons"]
+    table = Table(title="What came out", title_justify="left", show_header=False)
+    table.add_column(justify="right")
+    table.add_column()
+    table.add_row(str(counts["clips_in"]), "clips in")
+    for name in ("captions", "rejected", "failed"):
+        table.add_row(f"[bold]{counts[name]}[/]", f"[bold]{name}[/]")
+        for reason, number in _reasons(reasons, name):
+            table.add_row(f"[dim]{number}[/]", f"[dim]  {escape(reason)}[/]")
+    console.print(table)
+    rate = counts["clips_in"] / result.seconds if result.seconds else 0.0
+    console.print(f"{result.seconds:.1f} s, {rate:.2f} clips/s", highlight=False)
+    for name, files in result.manifest["files"].items():
+        for file in files:
+            console.print(f"{name:>9}: {escape(result.folder)}/{escape(file)}", highlight=False, soft_wrap=True)
+    console.print(f" manifest: {escape(result.folder)}/manifest.json", highlight=False, soft_wrap=True)
+    if notice := result.manifest.get("notice"):
+        console.print(f"[yellow]Note:[/] {escape(notice)}")
+
+
+def _reasons(reasons: dict[str, int], name: str) -> list[tuple[str, int]]:
+    found = [(key.removeprefix(f"{name}/"), count) for key, count in reasons.items() if key.startswith(f"{name}/")]
+    return sorted(found, key=lambda pair: -pair[1])
+
+
+def one_clip(outcome: Caption | Rejection | Failure) -> None:
+    """Prints what became of one clip, and the cues it rests on."""
+    console.rule(escape(outcome.clip.uri or outcome.clip.origin), align="left")
+    match outcome:
+        case Caption():
+            console.print(f"[bold green]{escape(outcome.caption)}[/]")
+        case Rejection():
+            console.print(f"[bold yellow]rejected:[/] {escape(outcome.reason)} ({escape(outcome.evidence)})")
+        case Failure():
+            console.print(f"[bold red]failed[/] in {escape(outcome.step)}: {escape(outcome.error)}")
+            return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for cue in outcome.cues:
+        table.add_row(f"[cyan]{escape(cue.name)}[/]", _cue_text(cue), f"[dim]{escape(cue.model)}[/]")
+    console.print(table)
+
+
+def _cue_text(cue: Cue) -> str:
+    if cue.skipped:
+        return f"[dim]not applicable: {escape(cue.skipped)}[/]"
+    shown = (f"{item.text} ({item.score:.2f})" if item.score is not None else item.text for item in cue.items)
+    return escape("\n".join(text if len(text) <= 100 else f"{text[:97]}..." for text in shown))

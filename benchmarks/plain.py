@@ -1,0 +1,72 @@
+"""The same dataset by a plain loop, without Beam or a child process: what the pipeline is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from beam_pipeline.config import Profile
+from beam_pipeline.pipeline import by_view, label_checks, sheet_checks
+from model_handlers.base import CueHandler, Example
+from transforms.caption import brief, to_caption
+from transforms.cues import CueInfo
+from transforms.filters import first_verdict
+from transforms.ingest import ClipSource, read_clips
+from transforms.join import Outcome, join_cues
+from transforms.media import Limits, MediaError, NoTrack, decode
+from transforms.records import Caption, Clip, CueFailure, Failure, Rejection
+
+
+def plain_run(profile: Profile, source: ClipSource) -> list[Caption | Rejection | Failure]:
+    """Returns what became of every clip of `source`, computed one view after the other in this thread."""
+    ended: list[Caption | Rejection | Failure] = []
+    clips, bad_rows = read_clips(source)
+    ended += bad_rows
+    wanted: list[Clip] = []
+    for clip in clips:
+        verdict = first_verdict(clip, label_checks(profile))
+        wanted.append(clip) if verdict is None else ended.append(Rejection(clip, *verdict))
+
+    handlers = profile.handlers()
+    outcomes: dict[str, list[Outcome]] = {clip.clip_id: [] for clip in wanted}
+    for group in by_view(handlers).values():
+        for outcome in _view_outcomes(group, wanted):
+            outcomes[outcome.clip_id].append(outcome)
+
+    writer = profile.writer()
+    model = writer.load()
+    for clip in wanted:
+        sheet = join_cues(clip, outcomes[clip.clip_id], tuple(handler.name for handler in handlers))
+        if isinstance(sheet, Failure):
+            ended.append(sheet)
+        elif verdict := first_verdict(sheet, sheet_checks(profile)):
+            ended.append(Rejection(sheet.clip, *verdict, cues=sheet.cues))
+        else:
+            (draft,) = writer.write([brief(sheet)], model)
+            ended.append(to_caption(sheet, draft, writer.fingerprint()))
+    return ended
+
+
+def _view_outcomes(handlers: tuple[CueHandler, ...], clips: list[Clip]) -> Iterator[Outcome]:
+    """Decodes one view of every clip and asks its handlers, in batches of the largest handler's size."""
+    infos = {handler.name: CueInfo.of(handler) for handler in handlers}
+    models = {handler.name: handler.load() for handler in handlers}
+    limits, view = Limits(), handlers[0].view
+    size = max(handler.batch_size for handler in handlers)
+    remaining = iter(clips)
+    while some := list(islice(remaining, size)):
+        batch = []
+        for clip in some:
+            duration_s = None if clip.end_s is None else clip.end_s - clip.start_s
+            try:
+                batch.append(Example(clip.clip_id, decode(clip.uri, clip.media_start_s, duration_s, view, limits)))
+            except NoTrack as missing:
+                yield from (info.cue(clip.clip_id, skipped=str(missing)) for info in infos.values())
+            except MediaError as error:
+                for info in infos.values():
+                    yield CueFailure(clip.clip_id, info.name, str(error), error.retryable)
+        for handler in handlers:
+            for start in range(0, len(batch), handler.batch_size):
+                part = batch[start : start + handler.batch_size]
+                for example, items in zip(part, handler.predict(part, models[handler.name]), strict=True):
+                    yield infos[handler.name].cue(example.clip_id, items=tuple(items))

@@ -1,0 +1,135 @@
+"""The cue *audio tags*: the likeliest AudioSet classes of a clip, by PANNs Cnn14."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from model_handlers import weights
+from model_handlers.base import CueHandler, Example, Item, Items, pick_device
+from model_handlers.views import Audio
+
+if TYPE_CHECKING:
+    from model_handlers.nets.cnn14 import Cnn14
+
+CHECKPOINT = "Cnn14_mAP=0.431.pth"
+LABELS = "class_labels_indices.csv"
+ADVICE = (
+    f"Download {CHECKPOINT} (327,428,481 bytes, MD5 541141fa2ee191a88f24a3219fff024e) from "
+    f"https://zenodo.org/records/3987831 and {LABELS} from "
+    f"http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv/{LABELS} into one folder, "
+    "and set `model` in the profile's row to that folder."
+)
+
+
+@dataclass
+class Tagger:
+    """A loaded network and the name of each of its classes."""
+
+    net: Cnn14
+    names: tuple[str, ...]
+
+
+@dataclass(kw_only=True)
+class AudioTags(CueHandler[Tagger]):
+    """The `top` likeliest classes of a clip, likeliest first, each with its probability (0..1) as the score.
+
+    `model` is a checkpoint in PANNs' layout, or a folder that holds one. The classes are not exclusive: the
+    probabilities do not add up to one, and in silence all of them are low.
+
+    Attributes:
+        top: how many classes.
+        labels: the classes' names, a CSV in AudioSet's format (index, mid, display_name); where empty, the file
+            ``class_labels_indices.csv`` beside the checkpoint.
+    """
+
+    top: int = 3
+    labels: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top < 1:
+            raise ValueError(f"{self.name}: top is {self.top}; it has to be at least 1")
+
+    @property
+    def view(self) -> Audio:
+        """32 kHz mono, the rate that Cnn14 was trained with."""
+        return Audio(rate=32_000)
+
+    def load(self) -> Tagger:
+        """Loads the network and its labels; raises `ModelError` where one is missing or they do not fit each other."""
+        from model_handlers.nets.cnn14 import load_cnn14
+
+        checkpoint = find_checkpoint(self.model, self.revision)
+        labels = weights.local_path(self.labels) if self.labels else checkpoint.with_name(LABELS)
+        if not labels.is_file():
+            raise weights.ModelError(f"{self.name}: no labels at {labels}. {ADVICE}")
+        names = read_labels(labels)
+        net = load_cnn14(checkpoint, pick_device(self.device))
+        classes = net.fc_audioset.out_features
+        if classes != len(names):
+            raise weights.ModelError(
+                f"{self.name}: {checkpoint} has {classes} classes, but {labels} names {len(names)}"
+            )
+        return Tagger(net, names)
+
+    def predict(self, batch: Sequence[Example], model: Tagger) -> list[Items]:
+        """One forward pass for each length that occurs, so that no clip is padded to its batch mates' length."""
+        import torch
+
+        clips = [cast(np.ndarray, example.view) for example in batch]
+        same_length: dict[int, list[int]] = defaultdict(list)
+        for index, clip in enumerate(clips):
+            same_length[len(clip)].append(index)
+        device = next(model.net.parameters()).device
+        answers: list[Items] = [()] * len(batch)
+        for indices in same_length.values():
+            audio = torch.from_numpy(np.stack([clips[index] for index in indices]))
+            with torch.inference_mode():
+                probabilities = model.net(audio.to(device)).cpu().numpy()
+            for index, row in zip(indices, probabilities, strict=True):
+                answers[index] = self._likeliest(row, model.names)
+        return answers
+
+    def _likeliest(self, probabilities: np.ndarray, names: tuple[str, ...]) -> Items:
+        if not np.isfinite(probabilities).all():
+            raise ValueError("the audio holds samples that are no finite numbers")
+        order = np.argsort(-probabilities, kind="stable")[: self.top]
+        return tuple(Item(names[index], score=float(probabilities[index])) for index in order)
+
+
+def find_checkpoint(model: str, revision: str = "") -> Path:
+    """The checkpoint's file: `model` itself, or the one ``*.pth`` in it; the published name wins among several."""
+    try:
+        place = weights.local_path(model, revision, ("*.pth", LABELS))
+    except weights.ModelError as error:
+        raise weights.ModelError(f"{error}. {ADVICE}") from error
+    if place.is_file():
+        return place
+    found = sorted(place.glob("*.pth"))
+    published = place / CHECKPOINT
+    if published in found:
+        return published
+    if len(found) != 1:
+        what = f"{len(found)} files *.pth, but none called {CHECKPOINT}," if found else "no file *.pth"
+        raise weights.ModelError(f"model {model!r}: {what} in {place}. {ADVICE}")
+    return found[0]
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The classes' names in the order of their indices, from AudioSet's ``index,mid,display_name``."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        named = {int(row["index"]): row["display_name"] for row in rows}
+    except (KeyError, ValueError) as error:
+        raise weights.ModelError(f"{path}: not in AudioSet's format index,mid,display_name ({error!r})") from error
+    if sorted(named) != list(range(len(rows))):
+        raise weights.ModelError(f"{path}: the indices of {len(rows)} labels are not 0 to {len(rows) - 1}, each once")
+    return tuple(named[index] for index in range(len(rows)))

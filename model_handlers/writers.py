@@ -1,0 +1,144 @@
+"""Caption writers: from all that is known of a clip to one sentence about what can be heard.
+
+`CaptionWriter` is what every writer has in common; `TemplateWriter` needs no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from apache_beam.ml.inference.base import ModelHandler
+
+from model_handlers.base import Items
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a writer is told of a clip: the dataset's labels and every cue's items, by cue name."""
+
+    clip_id: str
+    labels: tuple[str, ...]
+    cues: Mapping[str, Items]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a writer answers: a caption, or the reason why it wrote none."""
+
+    caption: str = ""
+    abstained: str = ""
+
+
+@dataclass(kw_only=True)
+class CaptionWriter(ModelHandler[Brief, Draft, Any]):
+    """A writer on Beam's `ModelHandler` contract. A subclass supplies `load` and `write`; its fields are its row."""
+
+    batch_size: int = 16
+
+    version: ClassVar[int] = 1  # raise it when the code changes what is written
+
+    def __post_init__(self) -> None:
+        super().__init__(min_batch_size=self.batch_size, max_batch_size=self.batch_size)
+
+    def load(self) -> Any:
+        """Returns the model that `write` is given. Beam wants something that can be referred to weakly."""
+        raise NotImplementedError
+
+    def write(self, briefs: Sequence[Brief], model: Any) -> list[Draft]:
+        """Returns one draft for each brief, in order."""
+        raise NotImplementedError
+
+    def load_model(self) -> Any:
+        return self.load()
+
+    def run_inference(
+        self, batch: Sequence[Brief], model: Any, inference_args: dict[str, Any] | None = None
+    ) -> list[Draft]:
+        drafts = self.write(batch, model)
+        if len(drafts) != len(batch):
+            raise AssertionError(f"{type(self).__name__}: {len(drafts)} drafts for {len(batch)} briefs")
+        return drafts
+
+    def get_num_bytes(self, batch: Sequence[Brief]) -> int:
+        return sum(len(str(brief)) for brief in batch)
+
+    def get_metrics_namespace(self) -> str:
+        return "earshot.caption"
+
+    def fingerprint(self) -> str:
+        """``Class:`` and 16 hex digits that change when the writer's code or parameters do."""
+        facts = json.dumps([type(self).__name__, self.version, asdict(self)], sort_keys=True)
+        return f"{type(self).__name__}:{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+
+
+# Where a picture's caption says where it was taken: its last "on a beach", "in the old kitchen", "at a train station".
+_PLACE = re.compile(r"\b(?:on|in|at|inside|near|by|beside|under|along|outside) (?:a|an|the) [a-z' -]+$")
+_SENTENCES = (
+    "{sounds} can be heard{place}.",
+    "The sound of {sounds} is heard{place}.",
+    "{sounds} sounds{place}.",
+)
+
+
+class _Template:
+    """Stands where another writer has its model."""
+
+
+@dataclass(kw_only=True)
+class TemplateWriter(CaptionWriter):
+    """One sentence from audio tags and image caption, by rule.
+
+    What sounds comes from the tags alone: those of at least `min_score`, at most `at_most` of them. Where it sounds is
+    the place phrase that ends the image caption. A thing that was both heard and seen is named as the picture's
+    caption names it ("a dog"). With no tag sure enough the writer abstains.
+
+    Attributes:
+        tags: name of the cue that says what sounds.
+        scene: name of the cue whose text may end in a place.
+        min_score: probability from which a tag counts as heard.
+        at_most: how many sounds a sentence names.
+    """
+
+    tags: str = "audio_tags"
+    scene: str = "image_caption"
+    min_score: float = 0.3
+    at_most: int = 3
+
+    def load(self) -> _Template:
+        return _Template()
+
+    def write(self, briefs: Sequence[Brief], model: _Template) -> list[Draft]:
+        return [self.sentence(brief) for brief in briefs]
+
+    def sentence(self, brief: Brief) -> Draft:
+        """Writes the sentence for one clip."""
+        tags = brief.cues.get(self.tags, ())
+        heard = [item.text for item in tags if (item.score or 0.0) >= self.min_score][: self.at_most]
+        if not heard:
+            best = max((item.score or 0.0 for item in tags), default=0.0)
+            return Draft(abstained=f"no audio tag reaches {self.min_score:g} (best {best:.2f})")
+        seen = " ".join(item.text for item in brief.cues.get(self.scene, ())).lower().rstrip(". ")
+        place = _PLACE.search(seen)
+        sounds = _enumerate([_noun(tag, seen) for tag in heard])
+        digest = hashlib.sha256(brief.clip_id.encode()).digest()
+        pattern = _SENTENCES[digest[0] % (2 if len(heard) > 1 else len(_SENTENCES))]
+        sentence = pattern.format(sounds=sounds, place=f" {place.group()}" if place else "")
+        return Draft(caption=sentence[0].upper() + sentence[1:])
+
+
+def _noun(tag: str, seen: str) -> str:
+    """``"Vehicle horn, car horn, honking"`` → ``"vehicle horn"``; with the article it was seen with, if it was seen."""
+    names = [name.strip().lower() for name in tag.split(",")]
+    for name in names:
+        if match := re.search(rf"\b(?:a|an|the) {re.escape(name)}\b", seen):
+            return match.group()
+    return names[0]
+
+
+def _enumerate(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import pytest
+
+from demo.world import FAULTS, make_scene, write_scenes
+
+SEED = 4321  # neither the demo's nor one that training or the published figures used
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with clips.csv, truth.jsonl and 20 real MP4s: twelve good ones and one of every fault."""
+    folder = tmp_path_factory.mktemp("world")
+    kinds = [None] * 12 + list(FAULTS)
+    write_scenes([make_scene(SEED, index, fault=kind) for index, kind in enumerate(kinds)], folder)
+    return folder

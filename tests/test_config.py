@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from beam_pipeline.config import ConfigError, load_profile, profile_names
+from beam_pipeline.options import beam_options
+
+PROFILE = """
+description = "a test"
+[cues]
+media = { handler = "media_info:MediaFacts" }
+loudness = { handler = "loudness:Loudness" }
+[filters.silence]
+below_dbfs = -50
+[caption]
+handler = "writers:TemplateWriter"
+"""
+
+
+def profile_file(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_every_shipped_profile_reads_and_the_demo_builds() -> None:
+    assert {"demo", "auto_acd"} <= set(profile_names())
+    for name in profile_names():
+        assert load_profile(name).description
+    names = [handler.name for handler in load_profile("demo").handlers()]
+    assert {"media", "image_caption", "audio_tags", "synchronisation"} <= set(names)
+
+
+def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path: Path) -> None:
+    profile = load_profile(profile_file(tmp_path, PROFILE))
+    assert profile.name == "mine"
+    assert [handler.name for handler in profile.handlers()] == ["media", "loudness"]
+    assert profile.filters.silence is not None
+    assert profile.filters.silence.below_dbfs == -50
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[caption]", "[captoin]", "caption"),
+        ("below_dbfs", "below_db", "below_db"),
+        ('"media_info:MediaFacts"', '"media_info:MediaFacts", batchsize = 3', "did you mean 'batch_size'"),
+        ('"media_info:MediaFacts"', '"nowhere:Nothing"', "cannot be imported"),
+        ('"media_info:MediaFacts"', '"writers:TemplateWriter"', "is not a CueHandler"),
+        ('"media_info:MediaFacts"', '"MediaFacts"', "needs `handler`"),
+        ('description = "a test"', "description = 'a", "not valid TOML"),
+        ("below_dbfs = -50", 'cue = "volume"', "'volume', which the profile has not"),
+        ("below_dbfs = -50", 'below_dbfs = "quiet"', "valid number"),
+    ],
+)
+def test_a_mistake_in_a_profile_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_profile(profile_file(tmp_path, PROFILE.replace(old, new))).handlers()
+
+
+def test_an_unknown_profile_lists_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="auto_acd, demo"):
+        load_profile("nonesuch")
+
+
+def test_a_mistyped_option_is_an_error_for_local_runs_and_not_silently_dropped() -> None:
+    with pytest.raises(ConfigError, match="did you mean --direct_num_workers"):
+        beam_options(["--direct_num_worker=2"])
+    with pytest.raises(ConfigError, match="did you mean --clips"):
+        beam_options(["--clip", "x"])
+    beam_options(["--runner=FlinkRunner", "--an_option_of_flinks_own=1"])

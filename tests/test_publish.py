@@ -1,0 +1,80 @@
+import json
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from transforms.avro import read_avro
+from transforms.publish import OUTCOMES, AccountingError, Publish, manifest
+from transforms.records import Caption, Clip, Cue, Failure, Item, Rejection
+
+
+def clip(number: int) -> Clip:
+    return Clip(f"c{number}", f"{number}.mp4", 0.0, 10.0, origin=f"list.csv:{number}", labels=("Dog", "Bücher 犬"))
+
+
+CUES = (Cue("c1", "tags", "f" * 16, "model", (Item("Dog", 0.5, 0.0, 10.0, (0.0, 0.0, 1.0, 1.0)),)),)
+CAPTIONS = [
+    Caption(clip(1), 'A dog "barks",\nloudly.', "writer", CUES),
+    Caption(clip(2), "A bell rings.", "writer", ()),
+]
+REJECTED = [Rejection(clip(3), "silent", "peak -90 dBFS", CUES)]
+FAILED = [
+    Failure(clip(4), "media", "no such file", True),
+    Failure(Clip("", "", origin="list.csv:5"), "ingest", "bad row"),
+]
+
+
+def publish(folder: Path, listed: list[str], captions: list[Caption], shards: int = 1) -> None:
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        inputs = {"captions": captions, "rejected": REJECTED, "failed": FAILED}
+        collections = {name: pipeline | name >> beam.Create(values) for name, values in inputs.items()}
+        collections["listed"] = pipeline | "listed" >> beam.Create(listed)
+        _ = collections | Publish(str(folder), {"run": "test"}, shards)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_what_goes_in_is_read_back_through_the_manifest(tmp_path: Path, shards: int) -> None:
+    publish(tmp_path, [f"list.csv:{n}" for n in range(1, 6)], CAPTIONS, shards)
+    found = json.loads((tmp_path / "manifest.json").read_text())
+    assert found["counts"] == {"clips_in": 5, "captions": 2, "rejected": 1, "failed": 2}
+    assert found["reasons"] == {"failed/ingest": 1, "failed/media": 1, "rejected/silent": 1}
+    for name, expected in {"captions": CAPTIONS, "rejected": REJECTED, "failed": FAILED}.items():
+        assert len(found["files"][name]) == shards
+        records = list(read_avro([str(tmp_path / file) for file in found["files"][name]], OUTCOMES[name]))
+        assert sorted(records, key=lambda r: r.clip.origin) == expected
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        (range(1, 7), "list.csv:6: listed 1 times, ended 0 times"),  # one lost
+        (range(1, 5), "list.csv:5: listed 0 times, ended 1 times"),  # one invented
+        ([1, 2, 3, 4, 5, 5], "list.csv:5: listed 2 times, ended 1 times"),
+    ],
+)
+def test_a_lost_or_invented_clip_fails_the_run_and_no_manifest_is_written(
+    tmp_path: Path, listed: range, message: str
+) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        publish(tmp_path, [f"list.csv:{n}" for n in listed], CAPTIONS)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_one_lost_and_one_doubled_do_not_cancel_out(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="not accounted for"):
+        publish(tmp_path, [f"list.csv:{n}" for n in range(1, 6)], [CAPTIONS[0], CAPTIONS[0]])
+
+
+def test_the_manifest_refuses_problems() -> None:
+    with pytest.raises(AccountingError, match="1 clips"):
+        manifest({}, {}, ["a: listed 1 times, ended 0 times"], {})
+
+
+def test_an_empty_source_publishes_an_empty_dataset(tmp_path: Path) -> None:
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        names = (*OUTCOMES, "listed")
+        _ = {name: pipeline | name >> beam.Create([]) for name in names} | Publish(str(tmp_path), {})
+    found = json.loads((tmp_path / "manifest.json").read_text())
+    assert found["counts"] == {"clips_in": 0, "captions": 0, "rejected": 0, "failed": 0}
