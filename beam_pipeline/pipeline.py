@@ -8,8 +8,6 @@ from functools import partial
 from typing import Any
 
 import apache_beam as beam
-from transforms.ingest import ClipSource, ReadClips
-from transforms.media import Limits
 
 from beam_pipeline.config import Profile
 from model_handlers.base import CueHandler
@@ -17,7 +15,9 @@ from model_handlers.views import View
 from transforms.caption import WriteCaptions
 from transforms.cues import ComputeCues, CueInfo, view_label
 from transforms.filters import Filter, drop_labels, drop_no_audio, drop_out_of_sync, drop_silent
+from transforms.ingest import ClipSource, ReadClips
 from transforms.join import JoinCues
+from transforms.media import Limits
 from transforms.progress import Tick
 from transforms.publish import Publish
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from transforms.avro import read_avro
-from transforms.ingest import ClipSource
-from transforms.media import Limits
 
 from beam_pipeline.config import Profile
 from beam_pipeline.options import beam_options, is_local, runner_for
 from beam_pipeline.pipeline import Run, build, recipe
 from beam_pipeline.show import progress_bars
+from transforms.avro import read_avro
+from transforms.ingest import ClipSource
+from transforms.media import Limits
 from transforms.progress import read_ticks
 from transforms.publish import OUTCOMES
 

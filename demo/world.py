@@ -169,7 +169,7 @@ def truth(scene: Scene) -> dict[str, Any]:
 def write_scenes(
     scenes: Sequence[Scene], out: Path, progress: Callable[[int, int], None] | None = None, processes: int = 1
 ) -> None:
-    """Writes ``clips/*.mp4``, ``clips.csv`` (what Earshot reads) and ``truth.jsonl`` (what is true of each) under `out`.
+    """Writes ``clips/*.mp4``, ``clips.csv`` (for Earshot to read) and ``truth.jsonl`` (what is true) under `out`.
 
     Every file is written under another name and then renamed, so that a run that was stopped leaves no half clip.
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
-from model_handlers.synchronisation import hits, parse_evaluation
 
+from model_handlers.synchronisation import hits, offset_s, parse_evaluation
 from transforms.records import Clip, CueSheet, Rejection
 
 # A reason in snake_case, the same for all clips it drops; and what was measured on this one.
@@ -51,16 +51,12 @@ def drop_out_of_sync(
     if found >= required_hits:
         return None
     pairs = [parse_evaluation(item) for item in evaluations]
-    offsets = ", ".join(f"{_seconds(p.true_class)} heard as {_seconds(p.predicted_class)}" for p in pairs)
+    offsets = ", ".join(f"{offset_s(p.true_class):+.1f} s heard as {offset_s(p.predicted_class):+.1f} s" for p in pairs)
     return "out_of_sync", f"{found} of {len(pairs)} evaluations right, required {required_hits}: {offsets}"
 
 
 def _applies(clip: Clip, sources: Collection[str]) -> bool:
     return not sources or clip.source in sources
-
-
-def _seconds(offset_class: int) -> str:
-    return f"{(offset_class - 10) / 5:+.1f} s"
 
 
 def first_verdict(subject: Clip | CueSheet, checks: tuple[Callable, ...]) -> Verdict:

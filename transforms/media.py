@@ -203,13 +203,24 @@ class _CentreSquare:
 def _window(size: int, scale: float, crop: int) -> tuple[int, int, int, int]:
     """What to cut along a side of `size` pixels so that, scaled, it holds the centre `crop` pixels and a little more.
 
+    The pixels are those that scaling the whole side first would give: start and length are such that they scale to
+    whole pixels, to a tenth, and there is a pixel to spare at either end for the filter.
+
     Returns where the cut starts (even, as subsampled chroma needs it), its length, its length once scaled, and where in
     that the centre starts.
     """
-    start = max(0, int((size - crop / scale) / 2 - 1) // 2 * 2)
-    length = size - 2 * start
-    scaled = max(crop, round(length * scale))
-    return start, length, scaled, (scaled - crop) // 2
+    whole = max(crop, round(size * scale))
+    scale = whole / size
+    first = (whole - crop) // 2
+
+    def fits(source: int) -> bool:
+        return abs(source * scale - round(source * scale)) < 0.1
+
+    start = next((at for at in range(int((first - 1) / scale) // 2 * 2, 0, -2) if fits(at)), 0)
+    left = first - round(start * scale)
+    shortest = math.ceil((left + crop + 1) / scale)
+    length = next((n for n in range(shortest, size - start) if fits(n)), size - start)
+    return start, length, round(length * scale), left
 
 
 def _pixels(frame: VideoFrame) -> np.ndarray:

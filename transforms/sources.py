@@ -74,7 +74,11 @@ class ClipSource:
     files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if bool(self.clips) == bool(self.files):
+        if self.clips and self.files:
+            raise SourceError(
+                f"clips {self.clips!r} and single files cannot both be given: use a folder or glob for both"
+            )
+        if not self.clips and not self.files:
             raise SourceError("clips is empty: give a folder, a glob, a media file, or a .csv or .jsonl list")
         if not is_text(self.clips):
             raise SourceError(f"clips {self.clips!r} is not UTF-8: rename the file or folder")
@@ -98,7 +102,7 @@ class Listing:
     Attributes:
         source: what the user said.
         kind: ``media``, ``audioset``, ``vggsound`` or ``earshot``.
-        files: the lists to read, sorted, or the one media file.
+        files: the lists or the named media files, sorted.
         pattern: the glob that finds the media files; empty where `files` names them.
         root: the folder that media files' clip ids are relative to, with the slash.
         any_ending: whether files count as media whatever their ending, because the user named them.
@@ -122,7 +126,9 @@ def resolve(source: ClipSource) -> Listing:
     """
     try:
         listing = _find(source)
-    except OSError as error:
+    except SourceError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError is Beam's word for a scheme that it has no file system for
         raise SourceError(f"{source.clips or 'the files'} cannot be read: {error}") from error
     if listing.kind in ("audioset", "vggsound") and not source.media:
         raise SourceError(
@@ -257,6 +263,8 @@ def _globbed_media(source: ClipSource) -> Listing:
 
 
 def _lists(source: ClipSource, files: tuple[str, ...]) -> Listing:
+    if unreadable := [path for path in files if not is_text(path)]:
+        raise SourceError(f"the name of the list {shown(unreadable[0])} is not UTF-8: rename it")
     kind = _kind_of_list(files[0]) if source.kind == "auto" else source.kind
     for path in files if kind == "earshot" else ():
         if not path.lower().endswith(".jsonl"):

@@ -341,7 +341,7 @@ class MediaFile:
         if at_s <= 0 and self._container.format.name in _SEARCHED:
             self._container.seek(0, unsupported_byte_offset=True)
             return
-        at_s = max(at_s, 0.0) + self._origin_s
+        at_s = max(at_s, -1.0) + self._origin_s  # before the start, for what an edit list hides there
         try:
             if stream is None or stream.time_base is None:
                 self._container.seek(int(at_s * av.time_base))
