@@ -1,0 +1,225 @@
+"""What every cue handler owes its callers: each clip answered once, in order, whatever the model does."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import apache_beam as beam
+import cloudpickle
+import numpy as np
+import pytest
+import torch
+from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.ml.inference.base import RunInference
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineResult
+from apache_beam.testing.util import assert_that
+
+from model_handlers.base import CueHandler, Example, Item, Items, Prediction
+from model_handlers.views import Audio, AudioVideo, AudioVideoView, MediaInfo, MiddleFrame, View
+
+
+@dataclass
+class Log:
+    """Stands where a model stands, and remembers the batches it was shown."""
+
+    sizes: list[int] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Brightness(CueHandler[Log]):
+    """Mean of the frame, in words; a frame of zeros is what it cannot digest."""
+
+    fits: int = 1000
+    digits: int = 1
+
+    @property
+    def view(self) -> View:
+        return MiddleFrame()
+
+    def load(self) -> Log:
+        return Log()
+
+    def predict(self, batch: Sequence[Example], model: Log) -> list[Items]:
+        model.sizes.append(len(batch))
+        if len(batch) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        means = [float(example.view.mean()) for example in batch]
+        if 0.0 in means:
+            raise ValueError("black")
+        return [(Item(f"{mean:.{self.digits}f}"),) for mean in means]
+
+
+class Forgetful(Brightness):
+    """Drops the last answer."""
+
+    def predict(self, batch: Sequence[Example], model: Log) -> list[Items]:
+        return super().predict(batch, model)[:-1]
+
+
+class Buggy(Brightness):
+    """Has a bug that no clip is to blame for."""
+
+    def predict(self, batch: Sequence[Example], model: Log) -> list[Items]:
+        raise TypeError("a bug")
+
+
+def clips(*values: int) -> list[Example]:
+    return [Example(f"clip{i}", np.full((2, 3, 3), value, np.uint8)) for i, value in enumerate(values)]
+
+
+def run(handler: CueHandler, examples: list[Example], check: Callable[[list[Prediction]], None]) -> PipelineResult:
+    """Puts `examples` through Beam and has `check` look at all that comes out."""
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    # One element holds the clips, so that they come in one bundle and the batch size is the handler's alone.
+    answers = pipeline | beam.Create([examples]) | beam.FlatMap(list) | RunInference(handler)
+    assert_that(answers, check)
+    result = pipeline.run()
+    result.wait_until_finish()
+    return result
+
+
+def texts(predictions) -> list[str | None]:
+    return [p.items[0].text if p.items else None for p in predictions]
+
+
+def test_each_clip_is_answered_once_and_in_order():
+    answers = Brightness(name="light").run_inference(clips(3, 1, 2), Log())
+    assert [(a.clip_id, a.error) for a in answers] == [("clip0", None), ("clip1", None), ("clip2", None)]
+    assert texts(answers) == ["3.0", "1.0", "2.0"]
+    assert all(a.seconds > 0 for a in answers)
+
+
+def test_through_beam_each_clip_gets_its_own_answer():
+    def check(answers):
+        assert sorted((a.clip_id, *texts([a])) for a in answers) == sorted(
+            (f"clip{i}", f"{i + 1}.0") for i in range(11)
+        )
+
+    run(Brightness(name="light", batch_size=4), clips(*range(1, 12)), check)
+
+
+def test_batches_through_beam_are_of_the_size_asked_for():
+    result = run(Brightness(name="light", batch_size=4), clips(*range(1, 12)), len)
+    found = result.metrics().query(MetricsFilter().with_namespace("earshot.light"))["distributions"]
+    sizes = next(d.committed for d in found if "batch_size" in d.key.metric.name)
+    assert (sizes.max, sizes.count, sizes.sum) == (4, 3, 11)
+
+
+def test_batch_that_does_not_fit_is_halved_until_it_does():
+    model = Log()
+    answers = Brightness(name="light", fits=2).run_inference(clips(1, 2, 3, 4, 5, 6, 7, 8), model)
+    assert texts(answers) == [f"{i}.0" for i in range(1, 9)]
+    assert [a.error for a in answers] == [None] * 8
+    assert model.sizes == [8, 4, 2, 2, 4, 2, 2]
+
+
+def test_allocation_that_really_fails_is_survived():
+    class Greedy(Brightness):
+        def predict(self, batch: Sequence[Example], model: Log) -> list[Items]:
+            if len(batch) > 1:
+                torch.empty(len(batch) << 50)
+            return super().predict(batch, model)
+
+    answers = Greedy(name="light").run_inference(clips(1, 2, 3), Log())
+    assert texts(answers) == ["1.0", "2.0", "3.0"]
+
+
+def test_clip_that_never_fits_fails_alone_and_says_so():
+    (answer,) = Brightness(name="light", fits=0).run_inference(clips(5), Log())
+    assert answer.items == ()
+    assert answer.error.startswith("OutOfMemoryError: CUDA out of memory")
+
+
+def test_one_bad_clip_fails_alone():
+    answers = Brightness(name="light").run_inference(clips(1, 2, 0, 4), Log())
+    assert texts(answers) == ["1.0", "2.0", None, "4.0"]
+    assert [a.error for a in answers] == [None, None, "ValueError: black", None]
+
+
+def test_one_bad_clip_fails_alone_through_beam():
+    def check(answers):
+        assert {a.clip_id: a.error for a in answers} == dict.fromkeys(["clip0", "clip1", "clip3"]) | {
+            "clip2": "ValueError: black"
+        }
+
+    run(Brightness(name="light", batch_size=8), clips(1, 2, 0, 4), check)
+
+
+def test_too_few_answers_stop_the_run():
+    with pytest.raises(AssertionError, match="light: 2 answers for 3 clips"):
+        Forgetful(name="light").run_inference(clips(1, 2, 3), Log())
+    with pytest.raises(AssertionError, match="2 answers for 3 clips"):
+        run(Forgetful(name="light"), clips(1, 2, 3), len)
+
+
+def test_bug_in_a_handler_stops_the_run():
+    with pytest.raises(TypeError, match="a bug"):
+        Buggy(name="light").run_inference(clips(1, 2), Log())
+
+
+def test_parameters_come_from_the_row_only():
+    with pytest.raises(ValueError, match="profile row"):
+        Brightness(name="light").validate_inference_args({"digits": 2})
+
+
+def test_bytes_are_those_of_the_decoded_views():
+    both = AudioVideoView(np.zeros((5, 4, 4, 3), np.uint8), np.zeros(100, np.float32))
+    examples = [
+        Example("a", np.zeros((2, 3, 3), np.uint8)),
+        Example("b", both),
+        Example("c", MediaInfo(1.0, None, None)),
+    ]
+    assert Brightness(name="light").get_num_bytes(examples) == 18 + 240 + 400
+
+
+@dataclass(kw_only=True)
+class Loudness(CueHandler[Log]):
+    """A cue whose view hangs on a parameter."""
+
+    rate: int = 16_000
+
+    @property
+    def view(self) -> View:
+        return Audio(self.rate)
+
+
+BASE = Loudness(name="loud", model="org/model", revision="a" * 40)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(BASE, rate=32_000),
+        replace(BASE, revision="b" * 40),
+        replace(BASE, model="org/other"),
+        replace(BASE, name="louder"),
+    ],
+    ids=["parameter", "revision", "model", "name"],
+)
+def test_fingerprint_changes_with_what_determines_the_value(other):
+    assert other.fingerprint() != BASE.fingerprint()
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 64}, {"device": "cpu"}], ids=str)
+def test_fingerprint_does_not_change_with_what_only_makes_it_faster(change):
+    assert replace(BASE, **change).fingerprint() == BASE.fingerprint()
+
+
+@pytest.mark.parametrize(("what", "value"), [("version", 2), ("view", AudioVideo())], ids=["version", "view"])
+def test_fingerprint_changes_with_the_handlers_version_and_view(monkeypatch, what, value):
+    before = BASE.fingerprint()
+    monkeypatch.setattr(Loudness, what, value)
+    assert BASE.fingerprint() != before
+
+
+def test_fingerprint_is_of_the_content_of_a_local_model_not_of_its_place(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+    of = {name: Loudness(name="loud", model=str(tmp_path / name)).fingerprint() for name in "abc"}
+    assert of["a"] == of["b"] != of["c"]
+
+
+def test_fingerprint_is_the_same_on_every_run_and_after_travel():
+    # Worked out once and written down: a change here means that every stored cue is computed anew.
+    assert BASE.fingerprint() == "24f81a69aa0bb5a6"
+    assert cloudpickle.loads(cloudpickle.dumps(BASE)).fingerprint() == BASE.fingerprint()
