@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -58,19 +59,18 @@ def progress_bars(steps: list[str]) -> Iterator[Callable[[dict[str, int]], None]
 
 
 def _lines() -> Callable[[dict[str, int]], None]:
-    import time
-
-    last = [time.monotonic()]
-    begun = last[0]
+    begun = said_at = time.monotonic()
 
     def update(done: dict[str, int]) -> None:
+        nonlocal said_at
         now = time.monotonic()
-        if now - last[0] < 10:
+        if now - said_at < 10:
             return
-        last[0] = now
+        said_at = now
         total = done.get("clips", 0)
-        parts = ", ".join(f"{step} {count}/{total}" for step, count in sorted(done.items()) if step != "clips")
-        errors.print(f"{now - begun:.0f} s: {parts}", highlight=False, soft_wrap=True)
+        parts = [f"{step} {count}/{total}" for step, count in sorted(done.items()) if step != "clips"]
+        said = ", ".join(parts) or f"{total} clips listed, models loading"
+        errors.print(f"{now - begun:.0f} s: {said}", highlight=False, soft_wrap=True)
 
     return update
 

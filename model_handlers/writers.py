@@ -124,20 +124,21 @@ class TemplateWriter(CaptionWriter):
             return Draft(abstained=f"no audio tag reaches {self.min_score:g} (best {best:.2f})")
         seen = " ".join(item.text for item in brief.cues.get(self.scene, ())).lower().rstrip(". ")
         place = _PLACE.search(seen)
-        sounds = _enumerate([_noun(tag, seen) for tag in heard])
+        sounds = _enumerate(_nouns(heard, seen))
         digest = hashlib.sha256(brief.clip_id.encode()).digest()
         pattern = _SENTENCES[digest[0] % (2 if len(heard) > 1 else len(_SENTENCES))]
         sentence = pattern.format(sounds=sounds, place=f" {place.group()}" if place else "")
         return Draft(caption=sentence[0].upper() + sentence[1:])
 
 
-def _noun(tag: str, seen: str) -> str:
-    """``"Vehicle horn, car horn, honking"`` → ``"vehicle horn"``; with the article it was seen with, if it was seen."""
-    names = [name.strip().lower() for name in tag.split(",")]
-    for name in names:
-        if match := re.search(rf"\b(?:a|an|the) {re.escape(name)}\b", seen):
-            return match.group()
-    return names[0]
+def _nouns(tags: Sequence[str], seen: str) -> list[str]:
+    """Each tag's name: with the article under which it was seen where all of them were, else bare for all.
+
+    ``"Vehicle horn, car horn, honking"`` is one tag with several names, of which the first counts.
+    """
+    names = [[name.strip().lower() for name in tag.split(",")] for tag in tags]
+    found = [re.search(rf"\b(?:a|an|the) (?:{'|'.join(map(re.escape, some))})\b", seen) for some in names]
+    return [match.group() if all(found) and match else some[0] for match, some in zip(found, names, strict=True)]
 
 
 def _enumerate(words: Sequence[str]) -> str:

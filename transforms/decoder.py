@@ -1,8 +1,9 @@
 """Decodes in processes of their own, so that a file that crashes, hangs or fills the memory fails alone.
 
 The pictures and samples come back in anonymous shared memory whose descriptor travels over the socket: nothing is
-copied or pickled, and as the memory has no name, nothing is left behind however a process ends. A child is this module
-run as a program; it imports `transforms.media` and what that needs, so neither Beam nor torch.
+copied or pickled, and as the memory has no name, nothing is left behind however a process ends. Memory that the parent
+has let go of is filled again: fresh pages would cost a tenth of a decode. A child is this module run as a program; it
+imports `transforms.media` and what that needs, so neither Beam nor torch.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import tempfile
 import threading
 import time
 import traceback
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -38,6 +40,7 @@ _START_TIMEOUT_S = 120.0
 _CPU_GRACE_S = 5.0  # the parent's clock comes first; this one ends a child that hangs when its parent is gone
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # one call instead of a page fault for every 4 KiB
+_KEPT_BYTES = 128 << 20  # of unused shared memory, for each child
 
 
 class Decoder:
@@ -113,8 +116,12 @@ class Decoder:
 
     def _take(self) -> _Child:
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
+            idle = self._idle.pop() if self._idle else None
+        if idle is not None:
+            if idle.is_alive():
+                return idle
+            self._drop(idle)  # ended between two requests, so neither is to blame
+            return self._take()
         child = _Child()
         with self._lock:
             self._children.add(child)
@@ -167,6 +174,7 @@ class _Child:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"},
             )
         self._socket = ours
+        self._unused: list[int] = []  # numbers of segments that nothing in this process looks at any more
         self.pid = self._process.pid
         try:
             self._receive(time.monotonic() + _START_TIMEOUT_S)
@@ -178,8 +186,9 @@ class _Child:
             ) from error
 
     def decode(self, request: dict[str, Any], timeout_s: float) -> Decoded:
+        unused = [self._unused.pop() for _ in range(len(self._unused))]
         try:
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            self._socket.sendall(json.dumps({**request, "unused": unused}).encode() + b"\n")
             reply, arrays = self._receive(time.monotonic() + timeout_s)
         except TimeoutError:
             raise _ChildLostError(f"decoding it took longer than {timeout_s:g} s", retryable=True) from None
@@ -197,6 +206,9 @@ class _Child:
             case "ndarray":
                 return arrays[0]
         raise RuntimeError(f"the decoding process met a bug:\n{reply['traceback']}")
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def kill(self) -> None:
         """Ends the process, whatever it is doing."""
@@ -217,10 +229,22 @@ class _Child:
                     raise EOFError
                 line += part
             reply = json.loads(line)
-            return reply, [_mapped(fd, *facts) for fd, facts in zip(descriptors, reply.get("arrays", ()), strict=True)]
+            pairs = zip(descriptors, reply.get("arrays", ()), strict=True)
+            return reply, [self._mapped(descriptor, *facts) for descriptor, facts in pairs]
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    def _mapped(self, descriptor: int, shape: list[int], dtype: str, number: int) -> np.ndarray:
+        """The array in shared memory; when nothing looks at it any more, the child may have the memory back."""
+        array_type = np.dtype(dtype)
+        size = math.prod(shape) * array_type.itemsize
+        if os.fstat(descriptor).st_size < size:
+            raise EOFError("the shared memory is shorter than the child said")
+        memory = mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED | _POPULATE)
+        flat = np.frombuffer(memory, array_type)  # every view of it, and every tensor made of it, keeps this one alive
+        weakref.finalize(flat, self._unused.append, number).atexit = False
+        return flat.reshape(shape)
 
     def _post_mortem(self, timeout_s: float) -> _ChildLostError:
         with suppress(subprocess.TimeoutExpired):
@@ -234,41 +258,71 @@ class _Child:
         return _ChildLostError(f"the decoder crashed ({how})", retryable=False)
 
 
-def _mapped(descriptor: int, shape: list[int], dtype: str) -> np.ndarray:
-    """The array that lies in shared memory; the memory goes with the last array that looks at it."""
-    array_type = np.dtype(dtype)
-    size = math.prod(shape) * array_type.itemsize
-    if os.fstat(descriptor).st_size < size:
-        raise EOFError("the shared memory is shorter than the child said")
-    memory = mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED | _POPULATE)
-    return np.frombuffer(memory, array_type).reshape(shape)
-
-
 # The child's side.
 
 
-class _Shared:
-    """Hands out arrays in shared memory, and keeps their descriptors until they are sent."""
+@dataclass
+class _Segment:
+    """A piece of shared memory."""
+
+    number: int
+    descriptor: int
+    size: int = 0
+
+
+class _Segments:
+    """Hands out arrays in shared memory for one reply after the other, and takes back what the parent is done with."""
 
     def __init__(self) -> None:
-        self.descriptors: list[int] = []
-        self.arrays: list[tuple[tuple[int, ...], str]] = []
+        self._count = 0
+        self._free: list[_Segment] = []
+        self._away: dict[int, _Segment] = {}  # by number; the parent has them
+        self._reply: list[tuple[_Segment, tuple[int, ...], str]] = []
 
     def allocate(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        descriptor = _anonymous_file()
-        self.descriptors.append(descriptor)
-        self.arrays.append((shape, np.dtype(dtype).str))
+        """An array for the reply that is being made; its contents are whatever was there before."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        os.ftruncate(descriptor, size)
+        if self._free:
+            segment = min(self._free, key=lambda segment: (segment.size < size, segment.size))
+            self._free.remove(segment)
+        else:
+            self._count += 1
+            segment = _Segment(self._count, _anonymous_file())
+        self._reply.append((segment, shape, np.dtype(dtype).str))
+        if segment.size < size:
+            os.ftruncate(segment.descriptor, size)
+            segment.size = size
         try:
-            memory = mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED | _POPULATE)
+            memory = mmap.mmap(segment.descriptor, size, flags=mmap.MAP_SHARED | _POPULATE)
         except OSError as error:  # ENOMEM, under RLIMIT_AS
             raise MemoryError(f"{size} bytes for the result") from error
         return np.frombuffer(memory, dtype).reshape(shape)
 
-    def close(self) -> None:
-        for descriptor in self.descriptors:
-            os.close(descriptor)
+    def facts(self) -> list[tuple[tuple[int, ...], str, int]]:
+        """Shape, type and segment number of every array of the reply."""
+        return [(shape, dtype, segment.number) for segment, shape, dtype in self._reply]
+
+    def descriptors(self) -> list[int]:
+        """The descriptors of the same."""
+        return [segment.descriptor for segment, _, _ in self._reply]
+
+    def end_reply(self, sent: bool) -> None:
+        """Forgets the reply; the parent has its segments if it was sent."""
+        segments = [segment for segment, _, _ in self._reply]
+        self._reply = []
+        if sent:
+            self._away.update((segment.number, segment) for segment in segments)
+        else:
+            self._keep(segments)
+
+    def take_back(self, numbers: list[int]) -> None:
+        """Has segments back that the parent no longer looks at."""
+        self._keep([self._away.pop(number) for number in numbers])
+
+    def _keep(self, segments: list[_Segment]) -> None:
+        self._free += segments
+        while sum(segment.size for segment in self._free) > _KEPT_BYTES:
+            os.close(self._free.pop(0).descriptor)
 
 
 def _anonymous_file() -> int:
@@ -281,25 +335,26 @@ def _anonymous_file() -> int:
 def _serve(connection: socket.socket) -> None:
     """Answers requests until the parent closes the connection."""
     connection.sendall(b'{"is": "ready"}\n')
+    segments = _Segments()
     for line in connection.makefile("rb"):
-        shared = _Shared()
-        try:
-            reply = _answer(json.loads(line), shared)
-            data = json.dumps(reply).encode() + b"\n"
-            sent = socket.send_fds(connection, [data], shared.descriptors if "arrays" in reply else [])
-            connection.sendall(data[sent:])
-        finally:
-            shared.close()
+        request = json.loads(line)
+        segments.take_back(request["unused"])
+        reply = _answer(request, segments)
+        data = json.dumps(reply).encode() + b"\n"
+        has_arrays = "arrays" in reply
+        sent = socket.send_fds(connection, [data], segments.descriptors() if has_arrays else [])
+        connection.sendall(data[sent:])
+        segments.end_reply(has_arrays)
 
 
-def _answer(request: dict[str, Any], shared: _Shared) -> dict[str, Any]:
+def _answer(request: dict[str, Any], segments: _Segments) -> dict[str, Any]:
     name, fields = request["view"]
     limits = Limits(**request["limits"])
     _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + limits.timeout_s + _CPU_GRACE_S))
     _limit(resource.RLIMIT_AS, limits.memory_bytes)
     where = (request["path"], request["clip_start_s"], request["duration_s"])
     try:
-        payload = decode(*where, _VIEWS[name](**fields), limits, shared.allocate)
+        payload = decode(*where, _VIEWS[name](**fields), limits, segments.allocate)
     except MediaError as error:
         return {"is": "MediaError", "message": str(error), "retryable": error.retryable}
     except NoTrack as missing:
@@ -310,7 +365,7 @@ def _answer(request: dict[str, Any], shared: _Shared) -> dict[str, Any]:
         _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
     if isinstance(payload, MediaInfo):
         return {"is": "MediaInfo", "fields": asdict(payload)}
-    return {"is": type(payload).__name__, "arrays": shared.arrays}
+    return {"is": type(payload).__name__, "arrays": segments.facts()}
 
 
 def _limit(what: int, value: int) -> None:

@@ -6,8 +6,10 @@ Nothing here knows of models or of Beam, so that the process that decodes (`tran
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Callable
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ __all__ = ["Allocate", "Limits", "MediaError", "NoTrack", "decode"]
 
 _CONTEXT_S = 0.2  # resampled on either side and cut off again: a whole number of samples at every usual rate
 _SAME_INSTANT_S = 0.02  # Matroska and FLV round times to 1 ms, AVI to a packet: samples this close follow each other
+_SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # FFmpeg's names, NumPy's
+_RESAMPLED_AT_ONCE = 1 << 16  # samples: few calls, and small enough for the cache
 _ROUNDING = 1e-6  # of a tick that is a fraction in the file and a float here
 
 Allocate = Callable[[tuple[int, ...], type], np.ndarray]
@@ -53,8 +57,11 @@ def decode(
     Raises:
         NoTrack: the clip lacks the picture or the sound that the view is about.
         MediaError: it cannot be decoded.
+        ValueError: the view's crop does not fit its scaled frame.
     """
     limits = limits or Limits()
+    if isinstance(view, AudioVideo) and not 0 < view.crop <= view.short_side:
+        raise ValueError(f"a crop of {view.crop} pixels does not fit a short side of {view.short_side}")
     try:
         _check_file(Path(path))
         with MediaFile(path, clip_start_s, duration_s, limits) as media:
@@ -74,21 +81,24 @@ def decode(
         raise MediaError(
             f"decoding it needs more memory than the limit of {limits.memory_bytes / (1 << 30):.1f} GiB"
         ) from error
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MediaError(f"no such file: {path}", retryable=True) from error
-    except PermissionError as error:
-        raise MediaError(f"no permission to read {path}", retryable=True) from error
+    except MediaError:
+        raise
     except FFmpegError as error:
         raise MediaError(f"cannot be decoded: {error.strerror}") from error
     except OSError as error:
         raise MediaError(f"cannot be read: {error}", retryable=True) from error
+    except (ValueError, LookupError, ArithmeticError) as error:  # what PyAV also makes of damaged headers
+        raise MediaError(f"cannot be decoded: {type(error).__name__}: {error}") from error
 
 
 def _check_file(path: Path) -> None:
-    size = path.stat().st_size
+    if not path.exists():
+        raise MediaError(f"no such file: {path}", retryable=True)
     if not path.is_file():
         raise MediaError(f"not a file: {path}")
-    if not size:
+    if not os.access(path, os.R_OK):
+        raise MediaError(f"no permission to read {path}", retryable=True)
+    if not path.stat().st_size:
         raise MediaError("the file is empty")
 
 
@@ -154,8 +164,6 @@ class _CentreSquare:
     """
 
     def __init__(self, view: AudioVideo, pixel: float) -> None:
-        if not 0 < view.crop <= view.short_side:
-            raise ValueError(f"a crop of {view.crop} does not fit a short side of {view.short_side} pixels")
         self._view = view
         self._pixel = pixel
         self._made_for: tuple = ()
@@ -255,14 +263,18 @@ def _samples(media: MediaFile, rate: int, allocate: Allocate) -> np.ndarray:
     count = round(media.duration_s * rate)
     if count == 0:
         raise MediaError(f"the clip lasts {media.duration_s:.6f} s, less than one sample at {rate} Hz")
-    timeline = _Timeline(media.start_s - _CONTEXT_S, media.duration_s + 2 * _CONTEXT_S, stream.rate)
-    for frame_s, frame in media.frames(stream, timeline.start_s, media.end_s + _CONTEXT_S):
+    from_s = media.start_s - _CONTEXT_S
+    frames = media.frames(stream, from_s, media.end_s + _CONTEXT_S)
+    first = list(islice(frames, 1))
+    rate_there = first[0][1].sample_rate if first else stream.rate  # what is decoded, where the header says otherwise
+    timeline = _Timeline(from_s, media.duration_s + 2 * _CONTEXT_S, rate_there)
+    for frame_s, frame in chain(first, frames):
         timeline.put(frame_s, frame)
     media.check_complete(stream, timeline.reached_s, media.end_s)
     lost_s = min(timeline.reached_s, media.end_s) - media.start_s - timeline.heard_s
     if media.errors and lost_s > max(1.0, 0.1 * media.duration_s):
         raise MediaError(f"damaged: {lost_s:.1f} s of {media.duration_s:.1f} s of audio cannot be decoded")
-    resampled = _resampled(timeline.samples, stream.rate, rate)
+    resampled = _resampled(timeline.samples, rate_there, rate)
     lead = round(_CONTEXT_S * rate)
     return np.clip(resampled[lead : lead + count], -1.0, 1.0, out=allocate((count,), np.float32))
 
@@ -301,22 +313,32 @@ class _Timeline:
 
 def _mono(frame: AudioFrame) -> np.ndarray:
     """The mean of the channels: float32 in about [-1, 1], shape (frame.samples,)."""
-    channels = frame.to_ndarray()
-    if not frame.format.is_planar:
-        channels = channels.reshape(-1, frame.layout.nb_channels).T
-    mono = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float32)
-    if channels.dtype.kind == "f":
-        return mono
-    middle = 128 if channels.dtype.kind == "u" else 0
-    return (mono.astype(np.float32) - middle) / (1 << (8 * channels.dtype.itemsize - 1))
+    kind = np.dtype(_SAMPLE_TYPES[frame.format.name.removesuffix("p")])
+    planes, count = frame.planes, frame.samples
+    if frame.format.is_planar:
+        channels = [np.frombuffer(memoryview(plane), kind, count) for plane in planes]
+    else:
+        together = np.frombuffer(memoryview(planes[0]), kind, count * frame.layout.nb_channels)
+        channels = list(together.reshape(count, -1).T)
+    mono = channels[0].astype(np.float32, copy=False)
+    for channel in channels[1:]:
+        mono = mono + channel
+    mean = mono if len(channels) == 1 else mono * np.float32(1 / len(channels))
+    if kind.kind == "f":
+        return mean
+    return (mean - (128 if kind.kind == "u" else 0)) / np.float32(1 << (8 * kind.itemsize - 1))
 
 
 def _resampled(mono: np.ndarray, rate: int, to_rate: int) -> np.ndarray:
     """Resamples float32 samples; the first stays where it is in time."""
     if rate == to_rate:
         return mono
-    frame = AudioFrame.from_ndarray(np.ascontiguousarray(mono[None], np.float32), format="flt", layout="mono")
-    frame.sample_rate = rate
     resampler = AudioResampler(format="flt", layout="mono", rate=to_rate)
-    parts = [part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))]
+    parts: list[np.ndarray] = []
+    for start in range(0, len(mono), _RESAMPLED_AT_ONCE):
+        chunk = mono[None, start : start + _RESAMPLED_AT_ONCE]
+        frame = AudioFrame.from_ndarray(np.ascontiguousarray(chunk, np.float32), format="flt", layout="mono")
+        frame.sample_rate = rate
+        parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+    parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
     return np.concatenate(parts)

@@ -6,6 +6,8 @@ All times are seconds from the start of the file, which is where its first track
 from __future__ import annotations
 
 import math
+import os
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import ArgumentError, FFmpegError, InvalidDataError
+from av.error import EOFError as EndOfFileError
 from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
@@ -29,17 +32,13 @@ from model_handlers.views import MediaInfo
 _FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,ivf,matroska,mov,mp3,mpeg,mpegts,mxf,nut,ogg,rm,tta,w64,wav,wv"
 )
-_DURATION_IS_A_GUESS = {
-    "aac",
-    "ac3",
-    "amr",
-    "eac3",
-    "mp3",
-}  # by the bit rate of the first frames: count packets instead
+# Whose length FFmpeg guesses by the bit rate of the first frames; here the packets are counted instead.
+_DURATION_IS_A_GUESS = {"aac", "ac3", "amr", "eac3", "mp3"}
 _MAX_RATE_HZ = 768_000
 # An index is by decoding time, so a seek may land behind the frame wanted. Sound starts earlier at once: the first
 # frames of a codec with memory (MP3's bit reservoir, Opus' 80 ms) are not yet right.
 _SEEK_BACK_S = {"video": (0.0, 2.0, 10.0, math.inf), "audio": (0.5, 2.0, 10.0, math.inf)}
+_RIFF = {"avi", "wav"}
 _SEARCHED = {"mpeg", "mpegts"}  # have no index: a search by time may miss the first keyframe
 _ROUNDING_S = 1e-6  # of a time that is a fraction in the file and a float here
 
@@ -105,8 +104,10 @@ class MediaFile:
             self._streams = [stream for stream in (self._video, self._audio) if stream is not None]
             if not self._streams:
                 raise MediaError("neither sound nor video in the file")
+            self._tick_s = {stream.index: float(stream.time_base or 0) for stream in self._streams}
             self._origin_s = (container.start_time or 0) / av.time_base
             self._guesses_duration = container.format.name in _DURATION_IS_A_GUESS
+            self._cut_to = _present_share(path) if container.format.name in _RIFF else 1.0
             self.duration_s = self._clip_length(duration_s)
         except BaseException:
             self._container.close()
@@ -127,12 +128,16 @@ class MediaFile:
         """What the header says."""
         video = audio = None
         if self._video is not None:
-            rate = self._video.average_rate
-            video = f"{_codec(self._video)} {self._video.width}x{self._video.height}"
-            video += f" {round(float(rate), 2):g} fps" if rate else ""
+            video = "unknown codec"
+            if (picture := self._video.codec_context) is not None:
+                rate = self._video.average_rate
+                video = f"{picture.codec.canonical_name} {picture.width}x{picture.height}"
+                video += f" {round(float(rate), 2):g} fps" if rate else ""
         if self._audio is not None:
-            channels = self._audio.channels
-            audio = f"{_codec(self._audio)} {self._audio.rate} Hz {channels} channel" + "s" * (channels != 1)
+            audio = "unknown codec"
+            if (sound := self._audio.codec_context) is not None:
+                audio = f"{sound.codec.canonical_name} {sound.sample_rate} Hz {sound.channels} channel"
+                audio += "s" * (sound.channels != 1)
         return MediaInfo(self.duration_s, video, audio)
 
     @property
@@ -204,7 +209,7 @@ class MediaFile:
             for packet in self._packets(stream, at_s):
                 if packet.pts is None:
                     return None
-                if self._time_s(packet.pts, packet) <= at_s + _ROUNDING_S:
+                if self._time_s(packet.pts, stream.index) <= at_s + _ROUNDING_S:
                     if packet.is_keyframe:
                         group, wanted = [], packet.pts
                     elif wanted is not None:
@@ -274,7 +279,7 @@ class MediaFile:
     def _track_end_s(self, stream: VideoStream | AudioStream) -> float | None:
         """Where the header says that a track ends; ``None`` where it does not say."""
         if stream.duration is not None and stream.time_base is not None and not self._guesses_duration:
-            return self._track_start_s(stream) + float(stream.duration * stream.time_base)
+            return self._track_start_s(stream) + float(stream.duration * stream.time_base) / self._cut_to
         written = stream.metadata.get("DURATION", "").split(":")  # Matroska's statistics tag: 00:00:10.008000000
         try:
             hours, minutes, seconds = (float(part) for part in written)
@@ -287,8 +292,8 @@ class MediaFile:
             return 0.0
         return float(stream.start_time * stream.time_base) - self._origin_s
 
-    def _time_s(self, pts: int, of: VideoStream | AudioStream | Packet) -> float:
-        return pts * float(of.time_base or 0) - self._origin_s
+    def _time_s(self, pts: int, track: int) -> float:
+        return pts * self._tick_s[track] - self._origin_s
 
     def _last_packet_s(self, enough_s: float) -> float:
         """Where the last packet of any track ends, by reading the file until past `enough_s`."""
@@ -296,7 +301,7 @@ class MediaFile:
         last_s = 0.0
         for packet in self._packets(None, enough_s):
             if packet.pts is not None:
-                last_s = max(last_s, self._time_s(packet.pts + (packet.duration or 0), packet))
+                last_s = max(last_s, self._time_s(packet.pts + (packet.duration or 0), packet.stream_index))
         return last_s
 
     def _packets(self, stream: VideoStream | AudioStream | None, until_s: float) -> Iterator[Packet]:
@@ -308,10 +313,10 @@ class MediaFile:
                 packet = next(packets)
             except MemoryError:
                 raise
-            except (StopIteration, FFmpegError):  # what cannot be read ends the file, as in FFmpeg itself
-                return
+            except (StopIteration, FFmpegError, IndexError):
+                return  # what cannot be read ends the file, as in FFmpeg; PyAV's IndexError: a track turned up midway
             when = packet.dts if packet.dts is not None else packet.pts
-            if when is not None and self._time_s(when, packet) > until_s:
+            if when is not None and self._time_s(when, packet.stream_index) > until_s:
                 return
             if packet.size:  # an empty one repeats a frame (AVI) or ends the file; to a decoder it means the end
                 yield packet
@@ -329,7 +334,7 @@ class MediaFile:
                 self.errors += 1
                 continue
             for frame in frames:
-                at_s = next_s if frame.pts is None else self._time_s(frame.pts, stream)
+                at_s = next_s if frame.pts is None else self._time_s(frame.pts, stream.index)
                 next_s = at_s + shown_s(frame, stream)
                 yield at_s, frame
 
@@ -341,16 +346,21 @@ class MediaFile:
         if at_s <= 0 and self._container.format.name in _SEARCHED:
             self._container.seek(0, unsupported_byte_offset=True)
             return
-        at_s = max(at_s, -1.0) + self._origin_s  # before the start, for what an edit list hides there
-        try:
-            if stream is None or stream.time_base is None:
-                self._container.seek(int(at_s * av.time_base))
-            else:
-                self._container.seek(math.floor(at_s / stream.time_base), stream=stream)
-        except FFmpegError:
-            if not self._rewound:
-                self._container.seek(0, unsupported_byte_offset=True)  # a file without an index is read from its start
-        self._rewound = False
+        for target_s in (max(at_s, -1.0), max(at_s, 0.0)):  # before the start lies what an edit list hides
+            try:
+                self._seek(stream, target_s + self._origin_s)
+            except FFmpegError:
+                continue
+            self._rewound = False
+            return
+        if not self._rewound:
+            self._container.seek(0, unsupported_byte_offset=True)  # a file without an index is read from its first byte
+
+    def _seek(self, stream: VideoStream | AudioStream | None, at_s: float) -> None:
+        if stream is None or stream.time_base is None:
+            self._container.seek(math.floor(at_s * av.time_base))
+        else:
+            self._container.seek(math.floor(at_s / stream.time_base), stream=stream)
 
 
 def _open(path: str | Path, limits: Limits) -> InputContainer:
@@ -364,18 +374,24 @@ def _open(path: str | Path, limits: Limits) -> InputContainer:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
     except ArgumentError as error:
         raise MediaError("not a container of sound or video that is read here") from error
-    except InvalidDataError as error:
+    except (InvalidDataError, EndOfFileError) as error:
         raise MediaError(
             "not media, or damaged from the start: no container of sound or video can be made out"
         ) from error
 
 
+def _present_share(path: str | Path) -> float:
+    """How much of a RIFF file is there, by the size in its header; FFmpeg shortens a cut one without a word."""
+    with open(path, "rb") as file:
+        name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        present = file.seek(0, os.SEEK_END)
+    if name != b"RIFF" or size == 0xFFFFFFFF or present > 0.95 * size:  # the largest size stands for an unknown one
+        return 1.0
+    return present / (size + 8)
+
+
 def _is_default(stream: VideoStream | AudioStream) -> bool:
     return bool(stream.disposition & Disposition.default)
-
-
-def _codec(stream: VideoStream | AudioStream) -> str:
-    return "unknown codec" if stream.codec_context is None else stream.codec_context.codec.canonical_name
 
 
 def _and_then_none(packets: Iterator[Packet]) -> Iterator[Packet | None]:

@@ -1,0 +1,132 @@
+"""How right the demo profile is, against known truth, on worlds that training never saw.
+
+Good, shifted and foreign clips of held-out seeds go through the whole pipeline; every figure is read off its records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from beam_pipeline.config import load_profile
+from beam_pipeline.run import run
+from demo.world import SOURCES, make_scenes, read_truth, write_scenes
+from model_handlers.synchronisation import hits
+from transforms.ingest import ClipSource
+from transforms.records import Caption, Cue, Rejection
+
+Outcome = Caption | Rejection
+
+
+def names(source: str) -> set[str]:
+    """What a thing that sounds may be called: its own name, or any of its label's."""
+    return {source, *(name.strip().lower() for name in SOURCES[source].label.split(","))}
+
+
+def mentions(text: str, source: str) -> bool:
+    """Whether `text` names the thing."""
+    return any(re.search(rf"\b{re.escape(name)}\b", text.lower()) for name in names(source))
+
+
+def items(outcome: Outcome, name: str) -> tuple:
+    """The items of one cue of a record."""
+    cues: Iterable[Cue] = outcome.cues
+    return next((cue.items for cue in cues if cue.name == name), ())
+
+
+def figures(
+    truths: dict[str, dict[str, Any]], ended: list[Outcome], kind: dict[str, str]
+) -> list[tuple[str, int, int]]:
+    """Rows of (what, right, of how many)."""
+    by_kind: dict[str, list[Outcome]] = {"good": [], "shifted": [], "foreign": []}
+    for outcome in ended:
+        by_kind[kind[outcome.clip.clip_id]].append(outcome)
+    good = [(truths[outcome.clip.clip_id], outcome) for outcome in by_kind["good"]]
+
+    def share(what: str, verdicts: Iterable[bool]) -> tuple[str, int, int]:
+        listed = list(verdicts)
+        return what, sum(listed), len(listed)
+
+    captioned = [(truth, outcome.caption) for truth, outcome in good if isinstance(outcome, Caption)]
+    rows = [
+        share(
+            "audio tags: the first is something that sounds",
+            (any(mentions(items(o, "audio_tags")[0].text, s) for s in truth["sources"]) for truth, o in good),
+        ),
+        share(
+            "image caption: place and everything there is, right",
+            (items(o, "image_caption")[0].text == truth["image_caption"] for truth, o in good),
+        ),
+        share("caption: names something that sounds", (_any(truth, text) for truth, text in captioned)),
+        share("caption: names everything that sounds", (_all(truth, text) for truth, text in captioned)),
+        share("caption: names nothing that does not sound", (_none_else(truth, text) for truth, text in captioned)),
+        share("caption: names the place", (truth["place"] in text.lower() for truth, text in captioned)),
+        share("sync filter: good clips kept", (not _out_of_sync(o) for o in by_kind["good"])),
+        share("sync filter: shifted clips (0.8 to 2 s) dropped", map(_out_of_sync, by_kind["shifted"])),
+        share("sync filter: clips with a foreign soundtrack dropped", map(_out_of_sync, by_kind["foreign"])),
+    ]
+    for required in range(1, 6):
+        kept = [share("", (hits(items(o, "synchronisation")) >= required for o in by_kind[k])) for k in by_kind]
+        text = ", ".join(f"{k} {right / max(of, 1):.1%}" for k, (_, right, of) in zip(by_kind, kept, strict=True))
+        rows.append((f"kept when {required} of 5 evaluations have to be right: {text}", 0, 0))
+    return rows
+
+
+def _any(truth: dict[str, Any], text: str) -> bool:
+    return any(mentions(text, source) for source in truth["sources"])
+
+
+def _all(truth: dict[str, Any], text: str) -> bool:
+    return all(mentions(text, source) for source in truth["sources"])
+
+
+def _none_else(truth: dict[str, Any], text: str) -> bool:
+    return not any(mentions(text, source) for source in SOURCES if source not in truth["sources"])
+
+
+def _out_of_sync(outcome: Outcome) -> bool:
+    return isinstance(outcome, Rejection) and outcome.reason == "out_of_sync"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("--seed", type=int, default=150, help="a held-out seed, 100 to 199 (default: 150)")
+    parser.add_argument("--good", type=int, default=160, help="good clips (default: 160)")
+    parser.add_argument("--faulty", type=int, default=80, help="shifted, and as many foreign, clips (default: 80)")
+    options = parser.parse_args(arguments)
+    console = Console()
+    wanted = {"good": options.good, "shifted": options.faulty, "foreign": options.faulty}
+    with tempfile.TemporaryDirectory(prefix="earshot-quality-") as folder:
+        kind, scenes = {}, []
+        for number, (name, count) in enumerate(wanted.items()):
+            some = make_scenes(options.seed + number, count, name)
+            kind |= {scene.clip_id: name for scene in some}
+            scenes += some
+        with console.status(f"making {len(scenes)} clips"):
+            write_scenes(scenes, Path(folder), processes=2)
+        result = run(load_profile("demo"), ClipSource(f"{folder}/clips.csv"), folder)
+        assert result is not None
+        ended = [*result.read("captions"), *result.read("rejected")]
+        truths = {truth["clip_id"]: truth for truth in read_truth(Path(folder))}
+    table = Table(
+        title=f"The demo profile on held-out seeds {options.seed} to {options.seed + 2}", title_justify="left"
+    )
+    table.add_column("what")
+    table.add_column("right", justify="right")
+    table.add_column("share", justify="right")
+    for what, right, of in figures(truths, ended, kind):
+        table.add_row(what, *((f"{right} of {of}", f"{right / of:.1%}") if of else ("", "")))
+    console.print(table)
+    console.print(f"failed: {result.manifest['counts']['failed']}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
