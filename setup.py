@@ -23,6 +23,7 @@ setup(
         "pydantic>=2",
         "rich",
         "safetensors",
+        "scipy",
         # One matching release of the three: a torchaudio beside another torch breaks transformers' imports.
         "torch==2.11.0",
         "torchaudio==2.11.0",

@@ -146,7 +146,7 @@ def _build(base: type, name: str, row: dict[str, Any]) -> Any:
         raise ConfigError(f"{name}: handler {target!r} cannot be imported: {error}") from None
     if not (isinstance(handler, type) and issubclass(handler, base)):
         raise ConfigError(f"{name}: {target!r} is not a {base.__name__}")
-    known = {f.name for f in fields(handler) if f.init}
+    known = {f.name for f in fields(handler) if f.init}  # type: ignore[arg-type]  # both bases are dataclasses
     for key in row.keys() - known:
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(sorted(known - {'name'}))}"

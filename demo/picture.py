@@ -6,7 +6,9 @@ import argparse
 import json
 import textwrap
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from model_handlers.views import MiddleFrame
@@ -26,7 +28,7 @@ def tile(outcome: Caption | Rejection | Failure) -> Image.Image:
     try:
         duration_s = None if outcome.clip.end_s is None else outcome.clip.end_s - outcome.clip.start_s
         frame = decode(outcome.clip.uri, outcome.clip.media_start_s, duration_s, MiddleFrame(), Limits())
-        image.paste(Image.fromarray(frame).resize((WIDTH, HEIGHT)), (0, 0))
+        image.paste(Image.fromarray(np.asarray(frame)).resize((WIDTH, HEIGHT)), (0, 0))
     except (MediaError, NoTrack):
         ImageDraw.Draw(image).rectangle((0, 0, WIDTH, HEIGHT), fill="#d0d7de")
     match outcome:
@@ -46,9 +48,11 @@ def tile(outcome: Caption | Rejection | Failure) -> Image.Image:
 def picture(run: Path, columns: int, count: int) -> Image.Image:
     """The first clips of each outcome of the run in folder `run`: captions first, then rejections and failures."""
     files = json.loads((run / "manifest.json").read_text())["files"]
-    chosen: list = []
+    chosen: list[Any] = []
     for name, record in OUTCOMES.items():
-        found = sorted(read_avro([str(run / file) for file in files[name]], record), key=lambda o: o.clip.clip_id)
+        found: list[Any] = sorted(
+            read_avro([str(run / file) for file in files[name]], record), key=lambda o: o.clip.clip_id
+        )
         chosen += found[: count - columns] if name == "captions" else _one_per_reason(found)
     tiles = [tile(outcome) for outcome in chosen[:count]]
     rows = -(-len(tiles) // columns)
@@ -60,7 +64,7 @@ def picture(run: Path, columns: int, count: int) -> Image.Image:
     return sheet
 
 
-def _one_per_reason(outcomes: list) -> list:
+def _one_per_reason(outcomes: list[Any]) -> list[Any]:
     reasons: dict[str, Rejection | Failure] = {}
     for outcome in outcomes:
         reasons.setdefault(outcome.reason if isinstance(outcome, Rejection) else outcome.step, outcome)

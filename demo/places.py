@@ -108,8 +108,8 @@ def _farm(pen: Pen, rng: Rng) -> None:
 def _forest(pen: Pen, rng: Rng) -> None:
     deep = jitter((40, 95, 55), rng)
     pen.shade(0, 170, 0, 320, blend(deep, (170, 220, 140), 0.55), blend(deep, (120, 180, 100), 0.35))
-    for x in np.arange(-10, 330, 26):
-        x = float(x) + rng.uniform(-8, 8)
+    for column in range(-10, 330, 26):
+        x = column + rng.uniform(-8, 8)
         trunk = blend(deep, INK, 0.35)
         pen.rect(x, 20, x + rng.uniform(5, 9), 165, trunk)
     pen.shade(160, 240, 0, 320, blend(deep, (90, 150, 60), 0.4), blend(deep, INK, 0.2))
@@ -133,17 +133,17 @@ def _forest(pen: Pen, rng: Rng) -> None:
 def _kitchen(pen: Pen, rng: Rng) -> None:
     wall = jitter((245, 225, 175), rng, 14)
     pen.rect(0, 0, 320, 240, wall)
-    for x in range(0, 320, 20):
-        pen.rect(x, 70, x + 1.2, 160, blend(wall, INK, 0.22))
+    for column in range(0, 320, 20):
+        pen.rect(column, 70, column + 1.2, 160, blend(wall, INK, 0.22))
     for y in range(70, 160, 15):
         pen.rect(0, y, 320, y + 1.2, blend(wall, INK, 0.22))
     door = jitter((90, 165, 165), rng, 20)
     flip = bool(rng.integers(2))
     for k in range(4):
-        x = k * 52 + (112 if flip else 0)
-        pen.rect(x + 2, 0, x + 50, 58, door)
-        pen.rect(x + 8, 6, x + 44, 52, blend(door, WHITE, 0.3))
-        pen.disc(x + 40, 44, 2.5, INK)
+        left = k * 52 + (112 if flip else 0)
+        pen.rect(left + 2, 0, left + 50, 58, door)
+        pen.rect(left + 8, 6, left + 44, 52, blend(door, WHITE, 0.3))
+        pen.disc(left + 40, 44, 2.5, INK)
     hood = 50.0 if flip else 265.0
     pen.poly(
         [(hood - 14, 0), (hood + 14, 0), (hood + 14, 30), (hood + 40, 60), (hood - 40, 60), (hood - 14, 30)],

@@ -34,7 +34,7 @@ def _plateau(t: np.ndarray, attack_s: float = 0.01) -> np.ndarray:
 def _harmonics(frequency: np.ndarray | float, t: np.ndarray, weights: list[float]) -> np.ndarray:
     """A tone of the given harmonics; `frequency` in Hz may glide over `t`."""
     phase = 2 * np.pi * np.cumsum(np.broadcast_to(frequency, t.shape)) * (t[1] - t[0])
-    return sum(weight * np.sin((k + 1) * phase) for k, weight in enumerate(weights))  # type: ignore[return-value]
+    return sum(weight * np.sin((k + 1) * phase) for k, weight in enumerate(weights))
 
 
 def _resonate(signal: np.ndarray, rate: int, frequency: float, width: float) -> np.ndarray:
@@ -51,7 +51,7 @@ def _peak(signal: np.ndarray) -> np.ndarray:
 def _partials(rate: int, t: np.ndarray, partials: list[tuple[float, float, float]]) -> np.ndarray:
     """Sums decaying sines given as (Hz, weight, decay in s); those above the Nyquist frequency are left out."""
     kept = [(f, w, d) for f, w, d in partials if f < 0.45 * rate]
-    return sum(w * np.exp(-t / d) * np.sin(2 * np.pi * f * t) for f, w, d in kept)  # type: ignore[return-value]
+    return sum(w * np.exp(-t / d) * np.sin(2 * np.pi * f * t) for f, w, d in kept)
 
 
 def _bell(rate: int, pitch: float, rng: np.random.Generator) -> np.ndarray:
@@ -266,7 +266,7 @@ def _chords(rate: int, samples: int, rng: np.random.Generator) -> np.ndarray:
     out = np.zeros(samples)
     root = 130.8 * 2 ** (rng.integers(12) / 12)
     beat = rng.uniform(0.9, 1.4)
-    for at in np.arange(0, samples, int(beat * rate)):
+    for at in range(0, samples, int(beat * rate)):
         t = time_axis(rate, beat)
         degree = (0, 5, 7, 9)[int(rng.integers(4))]
         third = 3 if degree == 9 else 4

@@ -38,7 +38,7 @@ CLASSES = (*dict.fromkeys(source.label for source in SOURCES.values()), "Speech"
 VIEW = Audio(rate=32_000)
 BIT_RATES = (48_000, 96_000, 128_000)
 FLOOR_DB = -100.0  # of the log-mel spectrogram, see model_handlers.nets.cnn14.LogMel
-# Frames (10 ms each) of a training crop: gaps between events stay below 2.5 s, so three seconds hold one of each source.
+# Frames (10 ms each) of a training crop: gaps between events are below 2.5 s, so three seconds hold one of each source.
 CROP_FRAMES = (300, 500)
 GAIN_DB = (-18.0, 6.0)
 BALANCE_DB = 6.0  # how much louder or softer the second sound may be
