@@ -51,7 +51,7 @@ def _peak(signal: np.ndarray) -> np.ndarray:
 def _partials(rate: int, t: np.ndarray, partials: list[tuple[float, float, float]]) -> np.ndarray:
     """Sums decaying sines given as (Hz, weight, decay in s); those above the Nyquist frequency are left out."""
     kept = [(f, w, d) for f, w, d in partials if f < 0.45 * rate]
-    return sum(w * np.exp(-t / d) * np.sin(2 * np.pi * f * t) for f, w, d in kept)
+    return sum(w * np.exp(-t / d) * np.sin(2 * np.pi * f * t) for f, w, d in kept)  # type: ignore[return-value]
 
 
 def _bell(rate: int, pitch: float, rng: np.random.Generator) -> np.ndarray:

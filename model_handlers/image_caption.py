@@ -66,16 +66,26 @@ class ImageCaption(CueHandler[Captioner]):
         """
         import torch
         from safetensors import SafetensorError
-        from transformers import Blip2ForConditionalGeneration, Blip2Processor
+        from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor
 
         folder = weights.local_path(self.model, self.revision, PATTERNS)
         self._check(folder)
         device = pick_device(self.device)
         dtype = torch.float16 if device.startswith("cuda") else torch.float32
         try:
+            config = Blip2Config.from_pretrained(folder, local_files_only=True)
+            if config.architectures != [
+                "Blip2ForConditionalGeneration"
+            ]:  # it would be made up at full size and at random
+                raise ValueError(f"config.json is of {config.architectures}")
             processor = Blip2Processor.from_pretrained(folder, local_files_only=True)
             model, info = Blip2ForConditionalGeneration.from_pretrained(
-                folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+                folder,
+                config=config,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise weights.ModelError(

@@ -126,13 +126,29 @@ def parse_evaluation(item: Item) -> Evaluation:
     return Evaluation(true_class, predicted_class, tuple(float(p) for p in match[3].split(",")))
 
 
-def hits(items: Iterable[Item], tolerance_classes: int = 3) -> int:
+def near_truth(evaluation: Evaluation, tolerance_classes: int = 3) -> float:
+    """The probability that the model gives to offsets at most `tolerance_classes` from the truth, together."""
+    first = max(0, evaluation.true_class - tolerance_classes)
+    return sum(evaluation.probabilities[first : evaluation.true_class + tolerance_classes + 1])
+
+
+def hits(items: Iterable[Item], tolerance_classes: int = 3, least_probability: float = 0.0) -> int:
     """Counts the evaluations whose guess is at most `tolerance_classes` from the truth; 3 classes are 0.6 s.
 
     Class indices are compared, because differences of seconds misjudge some pairs that are exactly 0.6 s apart.
+
+    Args:
+        items: a clip's evaluations.
+        tolerance_classes: how far a guess may be off.
+        least_probability: what `near_truth` must be for a hit. 0 is Auto-ACD's rule; 0.5 also asks that the model be
+            sure: a soundtrack that does not belong to the picture tends to get diffuse probabilities.
     """
-    evaluations = (parse_evaluation(item) for item in items)
-    return sum(abs(e.predicted_class - e.true_class) <= tolerance_classes for e in evaluations)
+    evaluations = [parse_evaluation(item) for item in items]
+    return sum(
+        abs(e.predicted_class - e.true_class) <= tolerance_classes
+        and near_truth(e, tolerance_classes) >= least_probability
+        for e in evaluations
+    )
 
 
 @dataclass(kw_only=True)

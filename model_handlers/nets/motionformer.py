@@ -114,7 +114,7 @@ class PatchEmbedding3d(nn.Module):
         self.proj = nn.Conv3d(3, width, kernel_size=patch, stride=patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, 3, frames, height, width) → (batch, patches, width); a matrix product, several times a Conv3d's speed."""
+        """(batch, 3, frames, height, width) → (batch, patches, width), by a matrix product (Conv3d is slow on CPUs)."""
         frames, height, width = self.patch
         blocks = x.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(2, (-1, frames))
         patches = blocks.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)

@@ -69,10 +69,10 @@ class SynchformerConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
-            raise ModelError(
-                f"{path}: unknown sizes {sorted(unknown)}; a Synchformer has {[f.name for f in fields(cls)]}"
-            )
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+            known = [field.name for field in fields(cls)]
+            raise ModelError(f"{path}: unknown sizes {sorted(unknown)}; a Synchformer has {known}")
+        sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**sizes)
 
 
 class FusionAttention(nn.Module):
