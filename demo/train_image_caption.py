@@ -301,9 +301,8 @@ def main(arguments: list[str] | None = None) -> None:
             pictures = draw_pictures(options.scenes, processor, progress)
             train(pictures, processor, options.steps, progress).save_pretrained(options.out)
             processor.save_pretrained(options.out)
-            (options.out / "model.safetensors").chmod(
-                0o644
-            )  # it is written for its owner alone, but everybody installs it
+            # It is written for its owner alone, but everybody installs it.
+            (options.out / "model.safetensors").chmod(0o644)
         metrics = evaluate(str(options.out.resolve()), options.clips, progress)
     (options.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     print(" · ".join(f"{what.replace('_', ' ')} {metrics[what]:.1%}" for what in metrics if what.endswith("_right")))

@@ -40,8 +40,7 @@ class ImageCaption(CueHandler[Captioner]):
 
     The item's score is the geometric mean of the probabilities of the tokens that the model chose, in 0..1 and rounded
     to four digits; it says how sure the model is of its wording, not whether the picture shows it. Decoding is
-    deterministic, and a batch holds nothing but frames of one size behind one prompt, so that no clip is padded to fit
-    another.
+    deterministic; all frames are resized to one size and follow one prompt, so that no clip is padded to fit another.
 
     Attributes:
         prompt: text that the caption continues, such as ``a photo of``; empty, as in the paper's captioning, for none.
@@ -74,9 +73,8 @@ class ImageCaption(CueHandler[Captioner]):
         dtype = torch.float16 if device.startswith("cuda") else torch.float32
         try:
             config = Blip2Config.from_pretrained(folder, local_files_only=True)
-            if config.architectures != [
-                "Blip2ForConditionalGeneration"
-            ]:  # it would be made up at full size and at random
+            # Another architecture's file would have a BLIP-2 of the published size made up at random.
+            if config.architectures != ["Blip2ForConditionalGeneration"]:
                 raise ValueError(f"config.json is of {config.architectures}")
             processor = Blip2Processor.from_pretrained(folder, local_files_only=True)
             model, info = Blip2ForConditionalGeneration.from_pretrained(
