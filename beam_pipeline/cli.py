@@ -117,7 +117,8 @@ def _run(options: argparse.Namespace, flags: list[str]) -> int:
         limit=options.limit,
     )
     profile = load_profile(options.profile)
-    result = run(profile, source, options.output, flags, shards=options.shards)
+    own = [name.replace("_", "-") for name in vars(options)]
+    result = run(profile, source, options.output, flags, shards=options.shards, own_options=own)
     if result is None:
         console.print("submitted")
         return 0

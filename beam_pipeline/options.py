@@ -15,10 +15,11 @@ from beam_pipeline.config import ConfigError
 LOCAL = ("DirectRunner", "FnApiRunner")
 
 
-def beam_options(flags: Sequence[str]) -> PipelineOptions:
-    """Parses Beam's own flags. Raises `ConfigError` on one that no Beam version here knows, for local runs.
+def beam_options(flags: Sequence[str], own: Sequence[str] = ()) -> PipelineOptions:
+    """Parses Beam's own flags. Raises `ConfigError` on one that Beam does not know, for local runs.
 
-    Other runners may understand flags that Python's Beam does not, so there an unknown flag is passed on.
+    Other runners may understand flags that Python's Beam does not, so there an unknown flag is passed on. `own` are the
+    names of Earshot's options, which may have been meant.
     """
     options = PipelineOptions(list(flags))
     if stray := [flag for flag in flags if flag.startswith("-") and not flag.startswith("--")]:
@@ -27,7 +28,7 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
         known = options.get_all_options()
         unknown = options.get_all_options(retain_unknown_options=True).keys() - known.keys()
         for name in sorted(unknown):
-            close = difflib.get_close_matches(name, [*known, "clips", "output", "profile", "media"], n=1)
+            close = difflib.get_close_matches(name, [*own, *known], n=1)
             hint = f"; did you mean --{close[0]}?" if close else ""
             raise ConfigError(f"unknown option --{name}{hint} (earshot run --help lists Earshot's own)")
     return options

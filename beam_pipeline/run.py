@@ -62,13 +62,14 @@ def run(
     limits: Limits | None = None,
     shards: int = 1,
     quiet: bool = False,
+    own_options: Sequence[str] = (),
 ) -> Result | None:
     """Runs `profile` over `source` and publishes in a new folder below ``<output>/runs``.
 
     Returns ``None`` when the runner was only asked to submit the job. Raises `ConfigError`, `SourceError` or
     `ModelError` before any work where they can be seen by then, and `RunError` when the job fails.
     """
-    options = beam_options(flags)
+    options = beam_options(flags, own_options)
     runner = runner_for(options)
     started = datetime.now(UTC)
     folder = FileSystems.join(output, "runs", f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}")

@@ -17,7 +17,7 @@ from model_handlers.views import Decoded, View
 ModelT = TypeVar("ModelT")
 
 # What a model raises on data it cannot digest. Anything else (TypeError, AttributeError …) is a bug and stops the run.
-DATA_ERRORS = (ValueError, RuntimeError, LookupError, ArithmeticError, OSError)
+DATA_ERRORS = (ValueError, RuntimeError, LookupError, ArithmeticError, OSError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
 
     Attributes:
         name: the cue's name, unique in a profile; step labels, metrics and records use it.
-        model: hub id, local folder or file, ``pkg://package/path`` or ``gs://…``; empty for a cue that needs no model.
+        model: hub id, local folder or file, or ``pkg://package/path``; empty for a cue that needs no model.
         revision: the commit of a hub id.
         batch_size: clips a call, at most (bundles may end earlier).
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
@@ -149,7 +149,9 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    return type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
+    words = str(error).lower()
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "out of memory" in words or "can't allocate memory" in words
 
 
 def _num_bytes(view: Decoded) -> int:

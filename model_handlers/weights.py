@@ -33,7 +33,10 @@ def local_path(model: str, revision: str = "", patterns: tuple[str, ...] = ()) -
     """
     if model.startswith(PACKAGE):
         package, _, inside = model.removeprefix(PACKAGE).partition("/")
-        path = Path(str(files(package))) / inside
+        try:
+            path = Path(str(files(package))) / inside
+        except ModuleNotFoundError as error:
+            raise ModelError(f"model {model!r}: there is no package {package!r} installed") from error
     elif is_local(model):
         path = Path(model).expanduser()
     else:
@@ -45,12 +48,22 @@ def local_path(model: str, revision: str = "", patterns: tuple[str, ...] = ()) -
 
 def _from_hub(model: str, revision: str, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     if not revision:
         raise ModelError(f"model {model!r}: a hub id needs a `revision` (a commit) in the profile's row")
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns) or None))
+    except HFValidationError as error:
+        raise ModelError(f"model {model!r}: no such path here, and not the form of a hub id (owner/name)") from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"model {model!r}: the hub has it, but not at revision {revision!r}") from error
     except RepositoryNotFoundError as error:
         raise ModelError(
             f"model {model!r} at revision {revision}: no such repository on the hub, and no such path here; "

@@ -67,5 +67,5 @@ def test_a_mistyped_option_is_an_error_for_local_runs_and_not_silently_dropped()
     with pytest.raises(ConfigError, match="did you mean --direct_num_workers"):
         beam_options(["--direct_num_worker=2"])
     with pytest.raises(ConfigError, match="did you mean --clips"):
-        beam_options(["--clip", "x"])
+        beam_options(["--clip", "x"], own=["clips", "shards"])
     beam_options(["--runner=FlinkRunner", "--an_option_of_flinks_own=1"])
