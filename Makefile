@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Whoever sets this pays for it with seconds at every start: Beam and torch are thousands of files to compile.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: setup demo test lint bench demo-models lock clean
 
 setup: $(READY)

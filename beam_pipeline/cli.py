@@ -34,7 +34,8 @@ Every other option is handed to Beam.
 def parser() -> argparse.ArgumentParser:
     """The command line. `run` leaves what it does not know to Beam."""
     top = argparse.ArgumentParser(prog="earshot", description=DESCRIPTION, allow_abbrev=False)
-    top.add_argument("--verbose", action="store_true", help="show what Beam and the models log, and full stack traces")
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared.add_argument("--verbose", action="store_true", help="show what Beam and the models log, and stack traces")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     profiles = f"a profile ({', '.join(profile_names())}) or the path of a .toml file"
 
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         description="Caption a set of clips and publish captions.avro, rejected.avro, failed.avro and manifest.json.",
         epilog=RUN_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
         allow_abbrev=False,
     )
     run.add_argument("--profile", required=True, help=profiles)
@@ -53,12 +55,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--source-format", default="auto", choices=("auto", "media", "audioset", "vggsound", "earshot"))
     run.add_argument("--class-labels", default="", metavar="CSV", help="AudioSet's class_labels_indices.csv")
     run.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
-    run.add_argument("--shards", type=int, default=1, metavar="N", help="files per dataset; 0 lets the runner choose")
+    run.add_argument("--shards", type=_count, default=1, metavar="N", help="files per dataset; 0: the runner chooses")
 
     demo = commands.add_parser(
         "demo",
         help="make a small world of clips and caption it",
         description="Make clips of a drawn world with known sounds, caption them, and show captions beside the truth.",
+        parents=[shared],
         allow_abbrev=False,
     )
     demo.add_argument("--count", type=int, default=48, metavar="N", help="how many clips (default: 48)")
@@ -69,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
         "caption",
         help="caption files of your own, here and now",
         description="Caption media files and print each caption with the cues it rests on. Nothing is kept.",
+        parents=[shared],
         allow_abbrev=False,
     )
     caption.add_argument("files", nargs="+", metavar="FILE", help="video or audio files")
@@ -79,7 +83,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0 done, 1 the run failed, 2 something to put right first."""
     options, rest = parser().parse_known_args(argv)
-    _quiet_libraries(options.verbose)
+    verbose = getattr(options, "verbose", False)
+    _quiet_libraries(verbose)
     from beam_pipeline.run import RunError
     from beam_pipeline.show import errors
     from model_handlers.weights import ModelError
@@ -90,12 +95,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"unknown option {rest[0]}")
         return {"run": _run, "demo": _demo, "caption": _caption}[options.command](options, rest)
     except (ConfigError, SourceError, ModelError) as error:
-        if options.verbose:
+        if verbose:
             raise
         errors.print(f"earshot: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     except RunError as error:
-        if options.verbose:
+        if verbose:
             raise
         errors.print(f"earshot: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
@@ -119,9 +124,6 @@ def _run(options: argparse.Namespace, flags: list[str]) -> int:
     profile = load_profile(options.profile)
     own = [name.replace("_", "-") for name in vars(options)]
     result = run(profile, source, options.output, flags, shards=options.shards, own_options=own)
-    if result is None:
-        console.print("submitted")
-        return 0
     first = [caption for caption, _ in zip(result.read("captions"), range(10), strict=False)]
     if first:
         console.print(captions_table(first, "The first captions"))
@@ -138,7 +140,6 @@ def _demo(options: argparse.Namespace, _: list[str]) -> int:
     world = Path(options.output) / f"world-{options.seed}-{options.count}"
     write_world_shown(options.seed, options.count, world)
     result = run(load_profile("demo"), ClipSource(str(world / "clips.csv")), options.output)
-    assert result is not None  # the local runner waits
     truths = {truth["clip_id"]: truth["caption"] for truth in read_truth(world)}
     captions = sorted(result.read("captions"), key=lambda caption: caption.clip.clip_id)
     console.print(captions_table(captions, "Captions", truths))
@@ -148,7 +149,7 @@ def _demo(options: argparse.Namespace, _: list[str]) -> int:
 
 def _caption(options: argparse.Namespace, _: list[str]) -> int:
     from beam_pipeline.run import run
-    from beam_pipeline.show import console, one_clip
+    from beam_pipeline.show import notice, one_clip
     from transforms.ingest import ClipSource
 
     profile: Profile = load_profile(options.profile)
@@ -156,15 +157,20 @@ def _caption(options: argparse.Namespace, _: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="earshot-") as folder:
         source = ClipSource.of_files(options.files)
         result = run(profile, source, folder)
-        assert result is not None  # the local runner waits
         outcomes = [outcome for name in ("captions", "rejected", "failed") for outcome in result.read(name)]
         order = {os.path.abspath(file): place for place, file in enumerate(options.files)}
         for outcome in sorted(outcomes, key=lambda o: order.get(os.path.abspath(o.clip.uri), 0)):
             one_clip(outcome)
         status = _status(result.manifest["counts"])
-    if profile.notice:
-        console.print(f"[yellow]Note:[/] {profile.notice}")
+    notice(profile.notice)
     return status
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(f"{number} is less than 0")
+    return number
 
 
 def _status(counts: dict[str, int]) -> int:
@@ -176,6 +182,7 @@ def _quiet_libraries(verbose: bool) -> None:
     """Keeps the terminal for the user: libraries speak up only when something is wrong."""
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR)
     if not verbose:
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # what a job failed of is said once, by `main`
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TQDM_DISABLE", "1")

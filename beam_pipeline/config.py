@@ -9,15 +9,19 @@ from dataclasses import dataclass, field, fields
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from model_handlers.base import CueHandler
+from model_handlers.loudness import Loudness
+from model_handlers.synchronisation import CLASSES, Synchronisation
 from model_handlers.writers import CaptionWriter
 
 PROFILES = files("beam_pipeline") / "profiles"
-_STRICT = ConfigDict(extra="forbid", strict=False)
+_STRICT = ConfigDict(extra="forbid")
+_CUE_NAME = r"^[a-z][a-z0-9_]*$"
+_RESERVED = {"caption", "clips", "decode", "done"}  # steps of the pipeline that are labelled like cues
 
 
 class ConfigError(ValueError):
@@ -33,7 +37,7 @@ class LabelRule:
 
     __pydantic_config__ = _STRICT
 
-    all_of: tuple[str, ...]
+    all_of: Annotated[tuple[str, ...], Field(min_length=1)]
     sources: tuple[str, ...] = ()
 
 
@@ -51,15 +55,17 @@ class SilenceRule:
 class SyncRule:
     """Drops a clip in which fewer than `required_hits` of the synchronisation evaluations are right.
 
-    An evaluation is right when the predicted offset lies within `tolerance` classes of 0.2 s of the true one. Auto-ACD
-    (section 3.3) requires one of five within 0.6 s. `sources` as in `LabelRule`.
+    An evaluation is right when the predicted offset lies within `tolerance` classes of 0.2 s of the true one, and the
+    classes within tolerance together have at least `least_probability`. Auto-ACD (section 3.3) requires one of five
+    within 0.6 s, however unsure. `sources` as in `LabelRule`.
     """
 
     __pydantic_config__ = _STRICT
 
     cue: str = "synchronisation"
-    required_hits: int = 1
-    tolerance: int = 3
+    required_hits: Annotated[int, Field(ge=1)] = 1
+    tolerance: Annotated[int, Field(ge=0, lt=CLASSES)] = 3
+    least_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     sources: tuple[str, ...] = ()
 
 
@@ -93,13 +99,13 @@ class Profile:
     name: str
     description: str
     caption: Mapping[str, Any]
-    cues: Mapping[str, Mapping[str, Any]]
+    cues: Annotated[Mapping[Annotated[str, Field(pattern=_CUE_NAME)], Mapping[str, Any]], Field(min_length=1)]
     filters: Filters = field(default_factory=Filters)
     notice: str = ""
 
     def handlers(self) -> tuple[CueHandler, ...]:
         """Builds the cue handlers in the profile's order. Raises `ConfigError` on a row that fits no handler."""
-        return tuple(_build(CueHandler, name, {"name": name, **row}) for name, row in self.cues.items())
+        return tuple(_build(CueHandler, name, dict(row), name=name) for name, row in self.cues.items())
 
     def writer(self) -> CaptionWriter:
         """Builds the caption writer."""
@@ -120,6 +126,8 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(
             f"no profile {name!r}; there are: {', '.join(profile_names())}, or give the path of a .toml file"
         ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a profile: {error}") from None
     try:
         profile = TypeAdapter(Profile).validate_python({"name": Path(name).stem, **tomllib.loads(text)})
     except tomllib.TOMLDecodeError as error:
@@ -127,14 +135,36 @@ def load_profile(name: str) -> Profile:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"{path}: {problems}") from None
-    for rule in (profile.filters.silence, profile.filters.sync):
-        if rule and rule.cue not in profile.cues:
-            raise ConfigError(f"{path}: a filter needs the cue {rule.cue!r}, which the profile has not")
+    try:
+        _check(profile)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     return profile
 
 
-def _build(base: type, name: str, row: dict[str, Any]) -> Any:
-    """Builds what a row describes: ``handler`` names the class, the other keys are its fields."""
+def _check(profile: Profile) -> None:
+    """Builds everything once, and sees that what refers to a cue finds one of the right kind."""
+    if taken := _RESERVED & profile.cues.keys():
+        raise ConfigError(f"cues: {sorted(taken)[0]!r} is the name of a step; call the cue something else")
+    handlers = {handler.name: handler for handler in profile.handlers()}
+    for what, rule, kind in (
+        ("filters.silence", profile.filters.silence, Loudness),
+        ("filters.sync", profile.filters.sync, Synchronisation),
+    ):
+        if rule and rule.cue not in handlers:
+            raise ConfigError(f"{what} needs the cue {rule.cue!r}, which the profile has not")
+        if rule and not isinstance(handlers[rule.cue], kind):
+            raise ConfigError(f"{what}: the cue {rule.cue!r} is no {kind.__name__}")
+    sync = profile.filters.sync
+    if sync and sync.required_hits > (evaluations := handlers[sync.cue].evaluations):
+        raise ConfigError(f"filters.sync: required_hits is {sync.required_hits}, of {evaluations} evaluations")
+    for name in profile.writer().needs:
+        if name not in handlers:
+            raise ConfigError(f"caption: the writer needs the cue {name!r}, which the profile has not")
+
+
+def _build(base: type, name: str, row: dict[str, Any], /, **given: Any) -> Any:
+    """Builds what a row describes: ``handler`` names the class, the other keys are its fields but for those `given`."""
     target = row.pop("handler", None)
     if not target or ":" not in target:
         raise ConfigError(f"{name}: the row needs `handler`, as in handler = 'audio_tags:AudioTags'")
@@ -146,12 +176,19 @@ def _build(base: type, name: str, row: dict[str, Any]) -> Any:
         raise ConfigError(f"{name}: handler {target!r} cannot be imported: {error}") from None
     if not (isinstance(handler, type) and issubclass(handler, base)):
         raise ConfigError(f"{name}: {target!r} is not a {base.__name__}")
-    known = {f.name for f in fields(handler) if f.init}  # type: ignore[arg-type]  # both bases are dataclasses
+    known = {f.name for f in fields(handler) if f.init} - given.keys()  # type: ignore[arg-type]  # a dataclass
     for key in row.keys() - known:
         close = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(sorted(known - {'name'}))}"
+        hint = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(sorted(known))}"
         raise ConfigError(f"{name}: {class_name} has no parameter {key!r}; {hint}")
+    hints = get_type_hints(handler)
+    for key, value in row.items():
+        row[key] = value = tuple(value) if isinstance(value, list) else value
+        try:
+            TypeAdapter(hints[key]).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise ConfigError(f"{name}: {key} = {value!r}: {error.errors()[0]['msg']}") from None
     try:
-        return handler(**row)
+        return handler(**given, **row)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}: {error}") from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
 from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -12,7 +14,7 @@ from apache_beam.runners.runner import PipelineRunner
 from beam_pipeline.config import ConfigError
 
 # Beam's `DirectRunner` picks one of three engines, by what is installed and by what the graph holds; Earshot pins one.
-LOCAL = ("DirectRunner", "FnApiRunner")
+LOCAL = ("directrunner", "fnapirunner")
 
 
 def beam_options(flags: Sequence[str], own: Sequence[str] = ()) -> PipelineOptions:
@@ -21,7 +23,15 @@ def beam_options(flags: Sequence[str], own: Sequence[str] = ()) -> PipelineOptio
     Other runners may understand flags that Python's Beam does not, so there an unknown flag is passed on. `own` are the
     names of Earshot's options, which may have been meant.
     """
-    options = PipelineOptions(list(flags))
+    if flags and not flags[0].startswith("-"):
+        raise ConfigError(f"{flags[0]!r} belongs to no option; quote a glob, as in --clips 'videos/*.mp4'")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options = PipelineOptions(list(flags))
+            options.get_all_options()
+    except SystemExit:
+        raise ConfigError((said.getvalue().strip().splitlines() or ["options that Beam cannot read"])[-1]) from None
     if stray := [flag for flag in flags if flag.startswith("-") and not flag.startswith("--")]:
         raise ConfigError(f"unknown option {stray[0]}; options start with two dashes")
     if is_local(options):
@@ -36,7 +46,7 @@ def beam_options(flags: Sequence[str], own: Sequence[str] = ()) -> PipelineOptio
 
 def is_local(options: PipelineOptions) -> bool:
     """Whether the run happens in this process or in processes of this machine that Beam starts itself."""
-    return (options.view_as(StandardOptions).runner or LOCAL[0]) in LOCAL
+    return (options.view_as(StandardOptions).runner or LOCAL[0]).lower() in LOCAL
 
 
 def runner_for(options: PipelineOptions) -> PipelineRunner | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -95,6 +95,7 @@ def sheet_checks(profile: Profile) -> tuple[Callable, ...]:
                 cue=sync.cue,
                 required_hits=sync.required_hits,
                 tolerance=sync.tolerance,
+                least_probability=sync.least_probability,
                 sources=sync.sources,
             )
         )
@@ -102,9 +103,15 @@ def sheet_checks(profile: Profile) -> tuple[Callable, ...]:
 
 
 def recipe(profile: Profile) -> dict[str, Any]:
-    """What determines a profile's results, for the manifest: each cue's model and fingerprint, and the writer's."""
+    """What determines a profile's results, for the manifest: models, fingerprints, filters and the writer."""
     cues = {
         info.name: {"model": info.model, "fingerprint": info.fingerprint}
         for info in map(CueInfo.of, profile.handlers())
     }
-    return {"profile": profile.name, "notice": profile.notice, "cues": cues, "writer": profile.writer().fingerprint()}
+    return {
+        "profile": profile.name,
+        "notice": profile.notice,
+        "cues": cues,
+        "filters": asdict(profile.filters),
+        "writer": profile.writer().fingerprint(),
+    }

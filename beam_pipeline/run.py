@@ -5,20 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import re
 import secrets
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipeline.config import Profile
+from beam_pipeline.config import ConfigError, Profile
 from beam_pipeline.options import beam_options, is_local, runner_for
 from beam_pipeline.pipeline import Run, build, recipe
 from beam_pipeline.show import progress_bars
@@ -63,43 +65,63 @@ def run(
     shards: int = 1,
     quiet: bool = False,
     own_options: Sequence[str] = (),
-) -> Result | None:
+) -> Result:
     """Runs `profile` over `source` and publishes in a new folder below ``<output>/runs``.
 
-    Returns ``None`` when the runner was only asked to submit the job. Raises `ConfigError`, `SourceError` or
-    `ModelError` before any work where they can be seen by then, and `RunError` when the job fails.
+    Raises `ConfigError`, `SourceError` or `ModelError` before any work where they can be seen by then, and `RunError`
+    when the job fails; a run that failed or was stopped leaves no folder.
     """
     options = beam_options(flags, own_options)
     runner = runner_for(options)
+    local = is_local(options)
     started = datetime.now(UTC)
-    folder = FileSystems.join(output, "runs", f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}")
+    folder = _folder(output, started)
     facts = {
         "run": folder.rstrip("/").rsplit("/", 1)[-1],
         "started": started.isoformat(timespec="seconds"),
         "earshot": _version("earshot-captions"),
         "apache_beam": _version("apache-beam"),
-        "source": source.clips,
+        "source": asdict(source),
         **recipe(profile),
     }
-    if is_local(options) and "://" not in folder:
-        FileSystems.mkdirs(folder)
     with tempfile.TemporaryDirectory(prefix="earshot-") as ticks:
-        local = is_local(options)
         job = Run(profile, source, folder, facts, limits or Limits(), shards, ticks if local else "")
-        clock = time.monotonic()
         pipeline = beam.Pipeline(runner=runner, options=options)
         build(pipeline, job)
+        clock = time.monotonic()
         steps = [handler.name for handler in profile.handlers()]
-        with _failures_explained(), _shown(ticks, steps, quiet or not local):
-            result = pipeline.run()
-            if not local and not hasattr(result, "wait_until_finish"):
-                return None
-            state = result.wait_until_finish()
+        with _made(folder), _failures_explained(), _shown(ticks, steps, quiet or not local):
+            state = pipeline.run().wait_until_finish()
+            if state not in (None, "DONE"):
+                raise RuntimeError(f"the job ended as {state}")
         seconds = time.monotonic() - clock
-    if state not in (None, "DONE"):
-        raise RunError(f"the job ended as {state}; nothing was published in {folder}")
     with FileSystems.open(FileSystems.join(folder, "manifest.json")) as file:
         return Result(folder, json.loads(file.read()), seconds)
+
+
+def _folder(output: str, started: datetime) -> str:
+    try:
+        return FileSystems.join(output, "runs", f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}")
+    except ValueError as error:
+        raise ConfigError(f"--output {output}: {error}") from None
+
+
+@contextmanager
+def _made(folder: str) -> Iterator[None]:
+    """Makes the run's folder, and removes it again when the run fails: without a manifest it holds no dataset."""
+    try:
+        FileSystems.mkdirs(folder)
+        probe = FileSystems.join(folder, "writable")
+        FileSystems.create(probe).close()
+        FileSystems.delete([probe])
+    except (OSError, BeamIOError, ValueError) as error:
+        raise ConfigError(f"--output: cannot write to {folder}: {error}") from None
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, BeamIOError):
+            FileSystems.delete([folder])
+        raise
 
 
 @contextmanager
@@ -127,14 +149,24 @@ def _shown(ticks: str, steps: list[str], quiet: bool) -> Iterator[None]:
 
 @contextmanager
 def _failures_explained() -> Iterator[None]:
-    """Turns what Beam makes of a worker's exception (its stack trace as text) into that exception's own message."""
+    """Turns what Beam makes of a worker's exception into one line: the exception's own message.
+
+    In this process Beam raises the exception's own type with the step appended; from another process comes a
+    RuntimeError that holds a stack trace as text.
+    """
     try:
         yield
-    except RuntimeError as error:
+    except Exception as error:
         logging.getLogger(__name__).info("the job failed", exc_info=True)
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raised = [line for line in lines if line[0] not in " \t" and ": " in line and not line.startswith("Traceback")]
-        raise RunError((raised or lines or ["the job failed"])[-1]) from error
+        text = re.sub(r"\s*\[while running '.*'\]", "", str(error)).strip()
+        if "Traceback (most recent call last)" in text:
+            raised = [line for line in text.splitlines() if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
+            text = raised[-1] if raised else text.splitlines()[-1]
+        elif type(error) is not RuntimeError:
+            text = f"{type(error).__name__}: {text}"
+        if "KeyboardInterrupt" in text:
+            raise KeyboardInterrupt from None
+        raise RunError(f"{text}; nothing was published") from error
 
 
 def _version(package: str) -> str:

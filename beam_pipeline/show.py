@@ -18,8 +18,14 @@ from transforms.records import Caption, Cue, Failure, Rejection
 if TYPE_CHECKING:
     from beam_pipeline.run import Result
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
+
+
+def plain(text: str) -> str:
+    """Text from outside, harmless to a terminal: control characters spelt out, rich's markup taken literally."""
+    spelt = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return escape(spelt)
 
 
 class _Rate(ProgressColumn):
@@ -56,6 +62,8 @@ def progress_bars(steps: list[str]) -> Iterator[Callable[[dict[str, int]], None]
                 progress.update(task, completed=done.get(step, 0), total=done.get("clips"))
 
         yield update
+        caption = progress.tasks[tasks["caption"]]  # what was rejected or failed never gets that far
+        progress.update(caption.id, total=caption.completed)
 
 
 def _lines() -> Callable[[dict[str, int]], None]:
@@ -69,7 +77,7 @@ def _lines() -> Callable[[dict[str, int]], None]:
         said_at = now
         total = done.get("clips", 0)
         parts = [f"{step} {count}/{total}" for step, count in sorted(done.items()) if step != "clips"]
-        said = ", ".join(parts) or f"{total} clips listed, models loading"
+        said = ", ".join(parts) or (f"{total} clips listed, models loading" if total else "starting")
         errors.print(f"{now - begun:.0f} s: {said}", highlight=False, soft_wrap=True)
 
     return update
@@ -78,14 +86,14 @@ def _lines() -> Callable[[dict[str, int]], None]:
 def captions_table(captions: Iterable[Caption], title: str, truths: dict[str, str] | None = None) -> Table:
     """Clip ids beside their captions; beside those, what is really to be heard, where that is known."""
     table = Table(title=title, title_justify="left", show_lines=False)
-    table.add_column("clip", no_wrap=True)
+    table.add_column("clip", overflow="fold", max_width=40)
     table.add_column("caption", overflow="fold")
     if truths is not None:
         table.add_column("what was put in", overflow="fold", style="dim")
     for caption in captions:
         clip_id = caption.clip.clip_id
-        row = [escape(clip_id), escape(caption.caption)]
-        table.add_row(*row, *([escape(truths.get(clip_id, ""))] if truths is not None else []))
+        row = [plain(clip_id), plain(caption.caption)]
+        table.add_row(*row, *([plain(truths.get(clip_id, ""))] if truths is not None else []))
     return table
 
 
@@ -99,16 +107,21 @@ def summary(result: Result) -> None:
     for name in ("captions", "rejected", "failed"):
         table.add_row(f"[bold]{counts[name]}[/]", f"[bold]{name}[/]")
         for reason, number in _reasons(reasons, name):
-            table.add_row(f"[dim]{number}[/]", f"[dim]  {escape(reason)}[/]")
+            table.add_row(f"[dim]{number}[/]", f"[dim]  {plain(reason)}[/]")
     console.print(table)
     rate = counts["clips_in"] / result.seconds if result.seconds else 0.0
     console.print(f"{result.seconds:.1f} s, {rate:.2f} clips/s", highlight=False)
     for name, files in result.manifest["files"].items():
         for file in files:
-            console.print(f"{name:>9}: {escape(result.folder)}/{escape(file)}", highlight=False, soft_wrap=True)
-    console.print(f" manifest: {escape(result.folder)}/manifest.json", highlight=False, soft_wrap=True)
-    if notice := result.manifest.get("notice"):
-        console.print(f"[yellow]Note:[/] {escape(notice)}")
+            console.print(f"{name:>9}: {plain(result.folder)}/{plain(file)}", highlight=False, soft_wrap=True)
+    console.print(f" manifest: {plain(result.folder)}/manifest.json", highlight=False, soft_wrap=True)
+    notice(result.manifest["notice"])
+
+
+def notice(text: str) -> None:
+    """Prints what a profile wants its readers to know, if anything."""
+    if text:
+        console.print(f"[yellow]Note:[/] {plain(text)}")
 
 
 def _reasons(reasons: dict[str, int], name: str) -> list[tuple[str, int]]:
@@ -118,23 +131,23 @@ def _reasons(reasons: dict[str, int], name: str) -> list[tuple[str, int]]:
 
 def one_clip(outcome: Caption | Rejection | Failure) -> None:
     """Prints what became of one clip, and the cues it rests on."""
-    console.rule(escape(outcome.clip.uri or outcome.clip.origin), align="left")
+    console.rule(plain(outcome.clip.uri or outcome.clip.origin), align="left")
     match outcome:
         case Caption():
-            console.print(f"[bold green]{escape(outcome.caption)}[/]")
+            console.print(f"[bold green]{plain(outcome.caption)}[/]")
         case Rejection():
-            console.print(f"[bold yellow]rejected:[/] {escape(outcome.reason)} ({escape(outcome.evidence)})")
+            console.print(f"[bold yellow]rejected:[/] {plain(outcome.reason)} ({plain(outcome.evidence)})")
         case Failure():
-            console.print(f"[bold red]failed[/] in {escape(outcome.step)}: {escape(outcome.error)}")
+            console.print(f"[bold red]failed[/] in {plain(outcome.step)}: {plain(outcome.error)}")
             return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for cue in outcome.cues:
-        table.add_row(f"[cyan]{escape(cue.name)}[/]", _cue_text(cue), f"[dim]{escape(cue.model)}[/]")
+        table.add_row(f"[cyan]{plain(cue.name)}[/]", _cue_text(cue), f"[dim]{plain(cue.model)}[/]")
     console.print(table)
 
 
 def _cue_text(cue: Cue) -> str:
     if cue.skipped:
-        return f"[dim]not applicable: {escape(cue.skipped)}[/]"
+        return f"[dim]not applicable: {plain(cue.skipped)}[/]"
     shown = (f"{item.text} ({item.score:.2f})" if item.score is not None else item.text for item in cue.items)
-    return escape("\n".join(text if len(text) <= 100 else f"{text[:97]}..." for text in shown))
+    return plain("\n".join(text if len(text) <= 100 else f"{text[:97]}..." for text in shown))

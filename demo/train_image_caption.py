@@ -280,7 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m demo.train_image_caption",
         description="Trains the demo's small BLIP-2 on pictures of the demo world and measures it on held-out clips. "
         "On one CPU thread this takes about twenty minutes.",
-        epilog="DIR then holds the model, as a profile's row may name it, and metrics.json: the shares of held-out "
+        epilog="DIR then holds the model, as a profile's row may name it, and DIR.json: the shares of held-out "
         "clips whose place, things, and both are captioned right.",
     )
     parser.add_argument(
@@ -304,7 +304,7 @@ def main(arguments: list[str] | None = None) -> None:
             # It is written for its owner alone, but everybody installs it.
             (options.out / "model.safetensors").chmod(0o644)
         metrics = evaluate(str(options.out.resolve()), options.clips, progress)
-    (options.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    options.out.with_suffix(".json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     print(" · ".join(f"{what.replace('_', ' ')} {metrics[what]:.1%}" for what in metrics if what.endswith("_right")))
 
 

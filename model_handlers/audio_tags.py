@@ -52,6 +52,9 @@ class AudioTags(CueHandler[Tagger]):
     top: int = 3
     labels: str = ""
 
+    advice = ADVICE
+    file_params = frozenset({"labels"})
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.top < 1:

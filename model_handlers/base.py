@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from apache_beam.ml.inference.base import ModelHandler
@@ -50,6 +51,7 @@ class Prediction:
     items: Items
     seconds: float
     error: str | None = None
+    retryable: bool = False
 
 
 @dataclass(kw_only=True)
@@ -75,9 +77,15 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
     device: str = "auto"
 
     version: ClassVar[int] = 1  # raise it when the code changes what a cue's value is
+    advice: ClassVar[str] = ""  # where to get the model, for whoever has not got it
+    file_params: ClassVar[frozenset[str]] = frozenset()  # parameters that name files, whose content counts
     _speed_only: ClassVar[frozenset[str]] = frozenset({"name", "batch_size", "device"})
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"{self.name}: batch_size is {self.batch_size}; it has to be at least 1")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"{self.name}: device is {self.device!r}; it has to be auto, cpu or cuda")
         super().__init__(min_batch_size=self.batch_size, max_batch_size=self.batch_size)
 
     @property
@@ -118,13 +126,16 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
         try:
             answers = self.predict(batch, model)
         except DATA_ERRORS as error:
+            if _device_lost(error):  # no clip is to blame, and every later one would fail as well
+                raise
             if len(batch) > 1:  # out of memory: half may fit; anything else: one clip is to blame, so one at a time
                 step = -(-len(batch) // 2) if _out_of_memory(error) else 1
                 for start in range(0, len(batch), step):
                     yield from self._answer(batch[start : start + step], model)
                 return
             seconds = time.perf_counter() - started
-            yield Prediction(batch[0].clip_id, (), seconds, f"{type(error).__name__}: {error}")
+            retryable = isinstance(error, OSError) or _out_of_memory(error)
+            yield Prediction(batch[0].clip_id, (), seconds, f"{type(error).__name__}: {error}", retryable)
             return
         if len(answers) != len(batch):
             raise AssertionError(f"{self.name}: {len(answers)} answers for {len(batch)} clips")
@@ -132,16 +143,24 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
         for example, items in zip(batch, answers, strict=True):
             yield Prediction(example.clip_id, tuple(items), seconds)
 
+    def _identity(self) -> str:
+        try:
+            return weights.identity(self.model, self.revision) if self.model else ""
+        except weights.ModelError as error:
+            raise weights.ModelError(f"{self.name}: {error}. {self.advice}".removesuffix(". ")) from error
+
     def fingerprint(self) -> str:
         """16 hex digits that change exactly when something changes that determines the cue's value."""
         params = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name not in self._speed_only}
         params.pop("model")
         params.pop("revision")
+        for name in self.file_params:
+            params[name] = weights.checksum(Path(params[name]).expanduser()) if params[name] else ""
         facts = {
             "cue": self.name,
             "handler": type(self).__name__,
             "version": self.version,
-            "model": weights.identity(self.model, self.revision) if self.model else "",
+            "model": self._identity(),
             "params": params,
             "view": [type(self.view).__name__, asdict(self.view)],
         }
@@ -152,6 +171,10 @@ def _out_of_memory(error: BaseException) -> bool:
     words = str(error).lower()
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return named or "out of memory" in words or "can't allocate memory" in words
+
+
+def _device_lost(error: BaseException) -> bool:
+    return "CUDA error" in str(error) and not _out_of_memory(error)
 
 
 def _num_bytes(view: Decoded) -> int:

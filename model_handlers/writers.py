@@ -43,7 +43,14 @@ class CaptionWriter(ModelHandler[Brief, Draft, Any]):
     version: ClassVar[int] = 1  # raise it when the code changes what is written
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; it has to be at least 1")
         super().__init__(min_batch_size=self.batch_size, max_batch_size=self.batch_size)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The cues without which it cannot write."""
+        return ()
 
     def load(self) -> Any:
         """Returns the model that `write` is given. Beam wants something that can be referred to weakly."""
@@ -72,12 +79,15 @@ class CaptionWriter(ModelHandler[Brief, Draft, Any]):
 
     def fingerprint(self) -> str:
         """``Class:`` and 16 hex digits that change when the writer's code or parameters do."""
-        facts = json.dumps([type(self).__name__, self.version, asdict(self)], sort_keys=True)
+        params = {name: value for name, value in asdict(self).items() if name != "batch_size"}
+        facts = json.dumps([type(self).__name__, self.version, params], sort_keys=True)
         return f"{type(self).__name__}:{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
 
 
-# Where a picture's caption says where it was taken: its last "on a beach", "in the old kitchen", "at a train station".
-_PLACE = re.compile(r"\b(?:on|in|at|inside|near|by|beside|under|along|outside) (?:a|an|the) [a-z' -]+$")
+# Where a picture's caption says where it was taken: the phrase that ends it ("on a beach", "at a train station"). What
+# precedes that phrase is what is seen, and has no place in the sentence; nor has a phrase with no place in it.
+_OTHER = r"\b(?:above|along|and|behind|beside|by|near|next|of|over|under|with)\b"
+_PLACE = re.compile(rf".*\b(?P<place>(?:on|in|at|inside|outside) (?:a|an|the) (?:(?!{_OTHER})[a-z' -])+)$")
 _SENTENCES = (
     "{sounds} can be heard{place}.",
     "The sound of {sounds} is heard{place}.",
@@ -99,7 +109,7 @@ class TemplateWriter(CaptionWriter):
 
     Attributes:
         tags: name of the cue that says what sounds.
-        scene: name of the cue whose text may end in a place.
+        scene: name of the cue whose text may end in a place; empty for sentences without one.
         min_score: probability from which a tag counts as heard.
         at_most: how many sounds a sentence names.
     """
@@ -108,6 +118,10 @@ class TemplateWriter(CaptionWriter):
     scene: str = "image_caption"
     min_score: float = 0.3
     at_most: int = 3
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.tags, self.scene) if self.scene else (self.tags,)
 
     def load(self) -> _Template:
         return _Template()
@@ -123,11 +137,11 @@ class TemplateWriter(CaptionWriter):
             best = max((item.score or 0.0 for item in tags), default=0.0)
             return Draft(abstained=f"no audio tag reaches {self.min_score:g} (best {best:.2f})")
         seen = " ".join(item.text for item in brief.cues.get(self.scene, ())).lower().rstrip(". ")
-        place = _PLACE.search(seen)
+        place = _PLACE.match(seen)
         sounds = _enumerate(_nouns(heard, seen))
         digest = hashlib.sha256(brief.clip_id.encode()).digest()
         pattern = _SENTENCES[digest[0] % (2 if len(heard) > 1 else len(_SENTENCES))]
-        sentence = pattern.format(sounds=sounds, place=f" {place.group()}" if place else "")
+        sentence = pattern.format(sounds=sounds, place=f" {place['place']}" if place else "")
         return Draft(caption=sentence[0].upper() + sentence[1:])
 
 

@@ -14,6 +14,8 @@ loudness = { handler = "loudness:Loudness" }
 below_dbfs = -50
 [caption]
 handler = "writers:TemplateWriter"
+tags = "loudness"
+scene = ""
 """
 
 
@@ -51,6 +53,15 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path: Path) -> None:
         ('description = "a test"', "description = 'a", "not valid TOML"),
         ("below_dbfs = -50", 'cue = "volume"', "'volume', which the profile has not"),
         ("below_dbfs = -50", 'below_dbfs = "quiet"', "valid number"),
+        ("below_dbfs = -50", 'cue = "media"', "is no Loudness"),
+        ('"media_info:MediaFacts"', '"media_info:MediaFacts", batch_size = "4"', "batch_size = '4'"),
+        ('"media_info:MediaFacts"', '"media_info:MediaFacts", batch_size = 0', "at least 1"),
+        ('"media_info:MediaFacts"', '"media_info:MediaFacts", device = "tpu"', "auto, cpu or cuda"),
+        ('"media_info:MediaFacts"', '"media_info:MediaFacts", name = "x"', "no parameter 'name'"),
+        ("media = {", '"a/b" = {', "should match pattern"),
+        ("media = {", "decode = {", "name of a step"),
+        ("[filters.silence]", "[filters.labels]\nall_of = []\n[filters.silence]", "at least 1 item"),
+        ('tags = "loudness"', 'tags = "tagz"', "needs the cue 'tagz'"),
     ],
 )
 def test_a_mistake_in_a_profile_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -47,9 +47,12 @@ def test_the_papers_rule_keeps_a_clip_with_one_right_evaluation_of_five_and_drop
     within = (10, 13)  # three classes of 0.2 s: 0.6 s
     outside = (10, 14)
     assert (
-        drop_out_of_sync(sheet(*evaluations(wrong, wrong, wrong, wrong, within)), "synchronisation", 1, 3, ()) is None
+        drop_out_of_sync(sheet(*evaluations(wrong, wrong, wrong, wrong, within)), "synchronisation", 1, 3, 0.0, ())
+        is None
     )
-    verdict = drop_out_of_sync(sheet(*evaluations(wrong, wrong, wrong, wrong, outside)), "synchronisation", 1, 3, ())
+    verdict = drop_out_of_sync(
+        sheet(*evaluations(wrong, wrong, wrong, wrong, outside)), "synchronisation", 1, 3, 0.0, ()
+    )
     assert verdict is not None
     reason, evidence = verdict
     assert reason == "out_of_sync"
@@ -61,18 +64,25 @@ def test_the_papers_rule_keeps_a_clip_with_one_right_evaluation_of_five_and_drop
 @pytest.mark.parametrize(("required", "kept"), [(1, True), (3, True), (4, False), (5, False)])
 def test_a_stricter_rule_needs_no_new_inference(required: int, kept: bool) -> None:
     three_right = sheet(*evaluations((5, 5), (6, 6), (7, 8), (2, 12), (3, 13)))
-    assert (drop_out_of_sync(three_right, "synchronisation", required, 3, ()) is None) is kept
+    assert (drop_out_of_sync(three_right, "synchronisation", required, 3, 0.0, ()) is None) is kept
+
+
+def test_a_right_guess_that_the_model_is_not_sure_of_may_be_asked_not_to_count() -> None:
+    diffuse = to_item(Draw(10, 0, 0), [0.04] * 10 + [0.2] + [0.04] * 10)
+    assert drop_out_of_sync(sheet(diffuse), "synchronisation", 1, 3, 0.0, ()) is None
+    assert drop_out_of_sync(sheet(diffuse), "synchronisation", 1, 3, 0.5, ()) is not None
+    assert drop_out_of_sync(sheet(*evaluations((10, 10))), "synchronisation", 1, 3, 0.5, ()) is None
 
 
 def test_a_clip_that_could_not_be_evaluated_is_kept() -> None:
-    assert drop_out_of_sync(sheet(skipped="no video track"), "synchronisation", 5, 3, ()) is None
-    assert drop_out_of_sync(sheet(), "synchronisation", 5, 3, ()) is None
+    assert drop_out_of_sync(sheet(skipped="no video track"), "synchronisation", 5, 3, 0.0, ()) is None
+    assert drop_out_of_sync(sheet(), "synchronisation", 5, 3, 0.0, ()) is None
 
 
 def test_the_sync_rule_may_be_limited_to_sources() -> None:
     bad = sheet(*evaluations((0, 20)), source="vggsound")
-    assert drop_out_of_sync(bad, "synchronisation", 1, 3, ("audioset",)) is None
-    assert drop_out_of_sync(bad, "synchronisation", 1, 3, ("vggsound",)) is not None
+    assert drop_out_of_sync(bad, "synchronisation", 1, 3, 0.0, ("audioset",)) is None
+    assert drop_out_of_sync(bad, "synchronisation", 1, 3, 0.0, ("vggsound",)) is not None
 
 
 def test_silence_and_a_missing_sound_track_are_told_apart() -> None:

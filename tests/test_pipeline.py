@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -42,12 +43,19 @@ def _rounded(outcome: Any) -> Any:
     return replace(outcome, cues=tuple(cues)) if isinstance(outcome, Caption) else (outcome.clip, outcome.reason, cues)
 
 
+def earshot(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command as a user runs it, in a process of its own."""
+    (cwd / "clips.mp4").touch()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-m", "beam_pipeline.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+
+
 @pytest.fixture(scope="module")
 def result(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     done = run(
         load_profile("demo"), ClipSource(str(world / "clips.csv")), str(tmp_path_factory.mktemp("out")), quiet=True
     )
-    assert done is not None
     return done
 
 
@@ -88,7 +96,6 @@ def test_rows_that_name_no_clip_and_duplicates_are_failures_with_file_and_line(w
     uri = world / first["uri"]
     listing.write_text(f"clip_id,uri,start_s,end_s\na,{uri},0,10\na,{uri},0,10\nb,{uri},ten,20\nc,{uri},5,4\n")
     done = run(load_profile("demo"), ClipSource(str(listing)), str(tmp_path / "out"), quiet=True)
-    assert done is not None
     failures = sorted(done.read("failed"), key=lambda failure: failure.clip.origin)
     assert [failure.clip.origin for failure in failures] == [f"{listing}:{line}" for line in (3, 4, 5)]
     assert f"duplicate of {listing}:2" in failures[0].error
@@ -101,7 +108,6 @@ def test_two_hundred_mutated_files_each_end_exactly_once_and_none_stops_the_run(
     listing = tmp_path / "list.jsonl"
     listing.write_text("".join(json.dumps({"clip_id": str(i), "uri": str(f)}) + "\n" for i, f in enumerate(files)))
     done = run(load_profile("demo"), ClipSource(str(listing)), str(tmp_path / "out"), quiet=True)
-    assert done is not None
     ended = Counter(outcome.clip.clip_id for outcome in outcomes(done))
     assert ended == Counter({str(number): 1 for number in range(len(files))})
     assert done.manifest["counts"]["failed"] > 20  # the mutations do harm …
@@ -146,11 +152,19 @@ def test_the_command_captions_a_file_of_ones_own(world: Path, capsys: pytest.Cap
         (["run", "--profile", "demo", "--clips", ".", "--output", "out", "--shard=2"], "did you mean --shards"),
         (["caption", "/no/such/file.mp4"], "/no/such/file.mp4"),
         (["demo", "--cuont", "3"], "--cuont"),
+        (["run", "--profile", "demo", "--clips", "a.mp4", "b.mp4", "--output", "out"], "quote a glob"),
+        (["run", "--profile", "demo", "--clips", "clips.mp4", "--output", "/proc/x"], "/proc/x"),
+        (
+            ["run", "--profile", "demo", "--clips", ".", "--output", "out", "--direct_num_workers=x"],
+            "invalid int value",
+        ),
     ],
 )
-def test_what_the_user_got_wrong_is_said_in_one_line_without_a_stack_trace(arguments: list[str], message: str) -> None:
-    command = [sys.executable, "-m", "beam_pipeline.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+def test_what_the_user_got_wrong_is_said_in_one_line_without_a_stack_trace(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = earshot(*arguments, cwd=tmp_path)
     assert done.returncode in (1, 2)
+    assert not list(tmp_path.rglob("runs/*"))
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr

@@ -21,6 +21,21 @@ def test_what_is_only_seen_is_not_written() -> None:
     assert "bell" not in written([("Dog", 0.9)], "a bell and a red car in a kitchen").lower()
 
 
+@pytest.mark.parametrize(
+    ("scene", "place"),
+    [
+        ("a dog on a chair in a kitchen", "in a kitchen"),
+        ("a man in a red hat beside a bell", ""),
+        ("a bird on a red car on a beach", "on a beach"),
+    ],
+)
+def test_only_the_phrase_that_ends_the_image_caption_is_taken_for_a_place(scene: str, place: str) -> None:
+    caption = written([("Frog", 0.9)], scene)
+    assert caption.rstrip(".").endswith(place or ("heard", "sounds"))
+    for word in ("chair", "hat", "bell", "car", "red"):
+        assert word not in caption
+
+
 def test_what_is_heard_but_not_seen_is_named_by_its_tag() -> None:
     assert "vehicle horn" in written([("Vehicle horn, car horn, honking", 0.8)], "a tree in a park").lower()
 
@@ -55,4 +70,5 @@ def test_odd_image_captions_do_no_harm(scene: str) -> None:
 
 def test_the_fingerprint_follows_the_parameters() -> None:
     assert TemplateWriter().fingerprint() == TemplateWriter().fingerprint()
+    assert TemplateWriter().fingerprint() == TemplateWriter(batch_size=3).fingerprint()
     assert TemplateWriter().fingerprint() != TemplateWriter(min_score=0.5).fingerprint()

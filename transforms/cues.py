@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
@@ -21,7 +22,7 @@ from model_handlers.views import Audio, AudioVideo, Decoded, Header, MiddleFrame
 from transforms.decoder import Decoder, shared_decoder
 from transforms.fetch import open_media
 from transforms.media import Limits, MediaError, NoTrack
-from transforms.progress import Tick
+from transforms.progress import NAMESPACE, Tick
 from transforms.records import Clip, Cue, CueFailure
 
 # Views decoded ahead of the models: enough to keep the decoder busy, few enough to keep memory flat.
@@ -29,7 +30,7 @@ AHEAD = 2
 
 
 def view_label(view: View) -> str:
-    """How steps that work on a view are labelled: ``header``, ``frame``, ``audio 32000 Hz``, ``AV 224 px`` …"""
+    """How steps that work on a view are labelled: ``header``, ``frame``, ``audio 32000 Hz`` …"""
     match view:
         case Header():
             return "header"
@@ -37,8 +38,8 @@ def view_label(view: View) -> str:
             return "frame"
         case Audio(rate=rate):
             return f"audio {rate} Hz"
-        case AudioVideo(crop=crop, fps=fps, rate=rate):
-            return f"AV {crop} px {fps} fps {rate} Hz"
+        case AudioVideo(fps=fps, short_side=short_side, crop=crop, rate=rate):
+            return f"AV {short_side} to {crop} px {fps} fps {rate} Hz"
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ class CueInfo:
 
 
 def to_outcome(prediction: Prediction, info: CueInfo) -> Cue | CueFailure:
-    """Turns a handler's answer into the cue's record."""
+    """Turns a handler's answer into the cue's record, and counts its milliseconds."""
+    Metrics.distribution(NAMESPACE, f"{info.name}_ms").update(round(prediction.seconds * 1000))
     if prediction.error is not None:
-        return CueFailure(prediction.clip_id, info.name, prediction.error)
+        return CueFailure(prediction.clip_id, info.name, prediction.error, prediction.retryable)
     return info.cue(prediction.clip_id, items=prediction.items)
 
 

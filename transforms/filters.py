@@ -37,9 +37,11 @@ def drop_silent(sheet: CueSheet, cue: str, below_dbfs: float) -> Verdict:
 
 
 def drop_out_of_sync(
-    sheet: CueSheet, cue: str, required_hits: int, tolerance: int, sources: tuple[str, ...]
+    sheet: CueSheet, cue: str, required_hits: int, tolerance: int, least_probability: float, sources: tuple[str, ...]
 ) -> Verdict:
     """Drops a clip of whose synchronisation evaluations fewer than `required_hits` are right (Auto-ACD: 1 of 5).
+
+    What is right is in `model_handlers.synchronisation.hits`.
 
     A clip that could not be evaluated (no picture, or shorter than the model's window) is kept: nothing speaks
     against it.
@@ -47,7 +49,7 @@ def drop_out_of_sync(
     evaluations = sheet.items(cue)
     if not evaluations or not _applies(sheet.clip, sources):
         return None
-    found = hits(evaluations, tolerance)
+    found = hits(evaluations, tolerance, least_probability)
     if found >= required_hits:
         return None
     pairs = [parse_evaluation(item) for item in evaluations]

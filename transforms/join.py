@@ -16,7 +16,7 @@ Outcome = Cue | CueFailure
 def join_cues(clip: Clip, outcomes: Iterable[Outcome], names: tuple[str, ...]) -> CueSheet | Failure:
     """Returns the clip's sheet, cues in the order of `names`; or its failure, when any cue failed.
 
-    A clip given without an end gets the end that its media turned out to have. Raises `RuntimeError` when a cue is
+    A clip given without an end gets the end that the cue called ``media`` found. Raises `RuntimeError` when a cue is
     missing or came twice: that is a bug, and a dataset with such a hole must not be published.
     """
     found: dict[str, Outcome] = {}
@@ -57,7 +57,9 @@ class JoinCues(beam.PTransform):
 
 
 def _sheets(group: tuple[str, dict], names: tuple[str, ...]) -> Iterator[CueSheet | TaggedOutput]:
-    _, grouped = group
-    (clip,) = grouped["clips"]
-    joined = join_cues(clip, grouped["outcomes"], names)
+    clip_id, grouped = group
+    clips = list(grouped["clips"])
+    if len(clips) != 1:
+        raise RuntimeError(f"clip {clip_id!r}: {len(clips)} clips with this id at the join, where there has to be one")
+    joined = join_cues(clips[0], grouped["outcomes"], names)
     yield TaggedOutput("failed", joined) if isinstance(joined, Failure) else joined
