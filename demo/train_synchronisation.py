@@ -362,7 +362,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m demo.train_synchronisation",
         description="Trains the demo's Synchformer on seeds from 1000 up and measures it on held-out clips.",
-        epilog="Takes about 40 minutes of one CPU core. DIR then holds synchformer.pt and config.json; DIR.json the figures.",
+        epilog="About 40 minutes on one CPU core. DIR then holds synchformer.pt and config.json; DIR.json the figures.",
     )
     parser.add_argument(
         "--out", type=Path, default=MODEL, metavar="DIR", help="where to write (default: the demo's own model)"

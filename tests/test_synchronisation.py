@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import demo
 from demo.world import make_scenes, write_clip
 from model_handlers.base import Example, Item
 from model_handlers.nets.synchformer import Synchformer, windows
@@ -182,9 +181,3 @@ def test_demo_model_tells_good_clips_from_shifted_ones_in_files_of_a_held_out_wo
         (prediction,) = handler.run_inference([Example(scene.clip_id, view)], model)
         found.append(hits(prediction.items, least_probability=0.5))
     assert all((count >= 3) == (kind == "good") for count in found), found
-
-
-def test_demo_model_was_measured_on_enough_held_out_clips_and_is_right_in_over_nine_of_ten() -> None:
-    metrics = json.loads((Path(demo.__file__).parent / "models/synchronisation/metrics.json").read_text())
-    assert min(metrics["clips"].values()) >= 150
-    assert any(min(rates.values()) >= 0.93 for rates in metrics["rules"].values())
