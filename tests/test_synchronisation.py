@@ -175,7 +175,7 @@ def test_demo_model_tells_good_clips_from_shifted_ones_in_files_of_a_held_out_wo
     handler = Synchronisation(name="sync", model="pkg://demo/models/synchronisation", short_side=72, crop=64)
     model = handler.load_model()
     found = []
-    for scene in make_scenes(101, 4, only=kind):
+    for scene in make_scenes(101, 3, only=kind):
         write_clip(scene, tmp_path / "clip.mp4")
         view = decode(tmp_path / "clip.mp4", 0.0, None, handler.view)
         (prediction,) = handler.run_inference([Example(scene.clip_id, view)], model)

@@ -1,0 +1,101 @@
+"""What every cue row of every profile promises, whatever its model. The demo's rows run their trained models."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beam_pipeline.config import load_profile, profile_names
+from demo.world import make_scene, write_clip
+from model_handlers.base import CueHandler, Example, Item
+from model_handlers.views import Audio, MiddleFrame
+from model_handlers.weights import ModelError
+from transforms.cues import CueInfo, view_label
+from transforms.media import decode
+
+DEMO = load_profile("demo").handlers()
+ROWS = [pytest.param(h, id=f"{name}-{h.name}") for name in profile_names() for h in load_profile(name).handlers()]
+FILES = [pytest.param(h, id=h.name) for h in load_profile("auto_acd").handlers() if h.model.startswith("~")]
+RUNNABLE = [pytest.param(handler, id=handler.name) for handler in DEMO]
+ARRAYS = [pytest.param(h, id=h.name) for h in DEMO if isinstance(h.view, MiddleFrame | Audio)]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
+    """Two clips of different lengths, ids and contents."""
+    folder = tmp_path_factory.mktemp("clips")
+    made = []
+    for index, duration_s in enumerate((10.0, 7.5)):
+        scene = make_scene(4322, index, duration_s=duration_s)
+        write_clip(scene, folder / f"{index}.mp4")
+        made.append((scene.clip_id, folder / f"{index}.mp4"))
+    return made
+
+
+def examples(handler: CueHandler, clips: list[tuple[str, Path]]) -> list[Example]:
+    return [Example(clip_id, decode(path, 0.0, None, handler.view)) for clip_id, path in clips]
+
+
+def close(one: tuple[Item, ...], other: tuple[Item, ...]) -> bool:
+    def numbers(items: tuple[Item, ...]) -> Any:
+        return [value for i in items for value in (i.score, i.start_s, i.end_s) if value is not None]
+
+    return len(one) == len(other) and np.allclose(numbers(one), numbers(other), atol=1e-3)
+
+
+@pytest.mark.parametrize("handler", ROWS)
+def test_a_row_travels_to_workers_and_has_a_view_that_can_be_grouped(handler: CueHandler) -> None:
+    again = pickle.loads(pickle.dumps(handler))
+    assert again == handler
+    assert hash(again.view) == hash(handler.view)
+    assert view_label(handler.view)
+    assert handler.batch_elements_kwargs()["min_batch_size"] == handler.batch_elements_kwargs()["max_batch_size"]
+
+
+@pytest.mark.parametrize("handler", FILES)
+def test_a_published_model_that_is_not_there_is_named(handler: CueHandler, tmp_path: Path) -> None:
+    handler.model = str(tmp_path / "nothing")
+    with pytest.raises(ModelError, match="nothing"):
+        handler.fingerprint()
+
+
+@pytest.mark.parametrize("handler", RUNNABLE)
+def test_a_cue_answers_once_a_clip_in_order_and_alike_alone_and_in_a_batch(
+    handler: CueHandler, clips: list[tuple[str, Path]]
+) -> None:
+    model = handler.load_model()
+    batch = examples(handler, clips)
+    answers = handler.run_inference(batch, model)
+    assert [answer.clip_id for answer in answers] == [clip_id for clip_id, _ in clips]
+    assert all(answer.error is None and answer.items for answer in answers)
+    for example, answer in zip(batch, answers, strict=True):
+        (alone,) = handler.run_inference([example], model)
+        assert close(alone.items, answer.items)
+        assert all(isinstance(item, Item) and item.text for item in answer.items)
+        assert all(item.score is None or isinstance(item.score, float) for item in answer.items)
+
+
+@pytest.mark.parametrize("handler", ARRAYS)
+def test_a_view_that_no_model_can_digest_fails_its_own_clip_only(
+    handler: CueHandler, clips: list[tuple[str, Path]]
+) -> None:
+    good, other = examples(handler, clips)
+    assert isinstance(good.view, np.ndarray)
+    bad = Example("bad", good.view[:0])
+    answers = handler.run_inference([good, bad, other], handler.load_model())
+    assert [answer.error is None for answer in answers] == [True, False, True]
+
+
+@pytest.mark.parametrize("handler", RUNNABLE)
+def test_a_fingerprint_is_the_same_every_time_and_knows_nothing_of_speed(handler: CueHandler) -> None:
+    info = CueInfo.of(handler)
+    again = pickle.loads(pickle.dumps(handler))
+    again.batch_size += 1
+    again.device = "cpu"
+    assert CueInfo.of(again).fingerprint == info.fingerprint
+    again.version = handler.version + 1  # type: ignore[misc]
+    assert CueInfo.of(again).fingerprint != info.fingerprint
