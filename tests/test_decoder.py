@@ -56,7 +56,8 @@ def started(decoder: Decoder, clip: Path) -> int:
 
 def is_running(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state != "Z" or len(os.listdir(f"/proc/{pid}/task")) > 1  # its other threads may still be ending
     except FileNotFoundError:
         return False
 
