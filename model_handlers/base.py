@@ -5,17 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from apache_beam.ml.inference.base import ModelHandler
 
 from model_handlers import weights
 from model_handlers.views import Decoded, View
 
+if TYPE_CHECKING:
+    import torch
+
 ModelT = TypeVar("ModelT")
+
+_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 # What a model raises on data it cannot digest. Anything else (TypeError, AttributeError …) is a bug and stops the run.
 DATA_ERRORS = (ValueError, RuntimeError, LookupError, ArithmeticError, OSError, MemoryError)
@@ -68,6 +74,7 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
         revision: the commit of a hub id.
         batch_size: clips a call, at most (bundles may end earlier).
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+        precision: ``fp32``, ``bf16`` or ``fp16``; ``auto`` is fp16 on a GPU and fp32 elsewhere.
     """
 
     name: str
@@ -75,9 +82,11 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
     revision: str = ""
     batch_size: int = 8
     device: str = "auto"
+    precision: str = "auto"
 
     version: ClassVar[int] = 1  # raise it when the code changes what a cue's value is
     advice: ClassVar[str] = ""  # where to get the model, for whoever has not got it
+    patterns: ClassVar[tuple[str, ...]] = ()  # which files of a hub repository are needed; all where empty
     file_params: ClassVar[frozenset[str]] = frozenset()  # parameters that name files, whose content counts
     _speed_only: ClassVar[frozenset[str]] = frozenset({"name", "batch_size", "device"})
 
@@ -86,6 +95,8 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
             raise ValueError(f"{self.name}: batch_size is {self.batch_size}; it has to be at least 1")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"{self.name}: device is {self.device!r}; it has to be auto, cpu or cuda")
+        if self.precision not in ("auto", *_PRECISIONS):
+            raise ValueError(f"{self.name}: precision is {self.precision!r}; it has to be auto, fp32, bf16 or fp16")
         super().__init__(min_batch_size=self.batch_size, max_batch_size=self.batch_size)
 
     @property
@@ -100,6 +111,33 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
     def predict(self, batch: Sequence[Example], model: ModelT) -> list[Items]:
         """Returns one tuple of items for each example, in order."""
         raise NotImplementedError
+
+    def locate(self, reference: str | None = None) -> Path:
+        """Returns the local path of `model`, or of another reference that a parameter names (a label list, say).
+
+        Raises `weights.ModelError`, with this cue's name and advice, where it cannot be had.
+        """
+        revision, patterns = (self.revision, self.patterns) if reference is None else ("", ())
+        try:
+            return weights.local_path(self.model if reference is None else reference, revision, patterns)
+        except weights.ModelError as error:
+            raise self._explained(error) from error
+
+    def dtype(self, device: str) -> torch.dtype:
+        """Returns the type that the network computes in on `device` (``cpu``, ``cuda``)."""
+        import torch
+
+        precision = self.precision if self.precision != "auto" else ("fp16" if device.startswith("cuda") else "fp32")
+        return getattr(torch, _PRECISIONS[precision])
+
+    @contextmanager
+    def inference(self, device: str) -> Iterator[None]:
+        """A context without gradients, in mixed precision where `precision` asks for it on `device`."""
+        import torch
+
+        dtype = self.dtype(device)
+        with torch.inference_mode(), torch.autocast(device.split(":")[0], dtype, enabled=dtype != torch.float32):
+            yield
 
     # What follows is Beam's side of the contract; subclasses leave it alone.
 
@@ -147,7 +185,10 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
         try:
             return weights.identity(self.model, self.revision) if self.model else ""
         except weights.ModelError as error:
-            raise weights.ModelError(f"{self.name}: {error}. {self.advice}".removesuffix(". ")) from error
+            raise self._explained(error) from error
+
+    def _explained(self, error: weights.ModelError) -> weights.ModelError:
+        return weights.ModelError(f"{self.name}: {error}. {self.advice}".removesuffix(". "))
 
     def fingerprint(self) -> str:
         """16 hex digits that change exactly when something changes that determines the cue's value."""
@@ -155,7 +196,7 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
         params.pop("model")
         params.pop("revision")
         for name in self.file_params:
-            params[name] = weights.checksum(Path(params[name]).expanduser()) if params[name] else ""
+            params[name] = weights.identity(params[name]) if params[name] else ""
         facts = {
             "cue": self.name,
             "handler": type(self).__name__,

@@ -15,10 +15,6 @@ from model_handlers.views import MiddleFrame
 if TYPE_CHECKING:
     import torch
 
-# Everything but the `.bin` twins of the same weights, which would double the 15 GB of the published repository.
-PATTERNS = ("*.json", "*.txt", "*.safetensors")
-
-
 @dataclass(frozen=True)
 class Captioner:
     """BLIP-2 ready to run.
@@ -52,13 +48,16 @@ class ImageCaption(CueHandler[Captioner]):
     max_new_tokens: int = 30
     num_beams: int = 1
 
+    # Everything but the `.bin` twins of the same weights, which would double the 15 GB of the published repository.
+    patterns = ("*.json", "*.txt", "*.safetensors")
+
     @property
     def view(self) -> MiddleFrame:
         """The middle frame."""
         return MiddleFrame()
 
     def load(self) -> Captioner:
-        """Loads a hub repository or a local folder in half precision on a GPU and in single precision elsewhere.
+        """Loads a hub repository or a local folder in the type that `precision` asks for.
 
         Raises:
             weights.ModelError: the folder lacks files, or holds another architecture or other weights.
@@ -67,10 +66,9 @@ class ImageCaption(CueHandler[Captioner]):
         from safetensors import SafetensorError
         from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor
 
-        folder = weights.local_path(self.model, self.revision, PATTERNS)
+        folder = self.locate()
         self._check(folder)
         device = pick_device(self.device)
-        dtype = torch.float16 if device.startswith("cuda") else torch.float32
         try:
             config = Blip2Config.from_pretrained(folder, local_files_only=True)
             # Another architecture's file would have a BLIP-2 of the published size made up at random.
@@ -80,7 +78,7 @@ class ImageCaption(CueHandler[Captioner]):
             model, info = Blip2ForConditionalGeneration.from_pretrained(
                 folder,
                 config=config,
-                dtype=dtype,
+                dtype=self.dtype(device),
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -112,7 +110,7 @@ class ImageCaption(CueHandler[Captioner]):
         # Said explicitly, because a frame three pixels high looks like one with its channels first.
         pixels = model.processor.image_processor(
             [example.view for example in batch], input_data_format="channels_last", return_tensors="pt"
-        )["pixel_values"].to(network.device)
+        )["pixel_values"].to(network.device, network.dtype)
         prompt_ids = None if model.prompt_ids is None else model.prompt_ids.expand(len(batch), -1)
         with torch.inference_mode():
             output = network.generate(

@@ -172,7 +172,7 @@ class Synchronisation(CueHandler["Synchformer"]):
     def load(self) -> Synchformer:
         from model_handlers.nets.synchformer import load_synchformer
 
-        model = load_synchformer(weights.local_path(self.model, self.revision))
+        model = load_synchformer(self.locate())
         if model.config.crop != self.crop:
             raise weights.ModelError(
                 f"{self.name}: {self.model} sees {model.config.crop} pixels; set `crop` to that in the profile's row"
@@ -183,8 +183,6 @@ class Synchronisation(CueHandler["Synchformer"]):
         return [self._evaluate(example, model) for example in batch]
 
     def _evaluate(self, example: Example, model: Synchformer) -> Items:
-        import torch
-
         view = example.view
         if not isinstance(view, AudioVideoView):
             raise TypeError(f"{self.name}: needs an AudioVideoView, got {type(view).__name__}")
@@ -193,7 +191,7 @@ class Synchronisation(CueHandler["Synchformer"]):
         if not draws:
             return ()
         device = next(model.parameters()).device
-        with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+        with self.inference(device.type):
             video = _features(view.frames, 1, [d.video_start for d in draws], model.video_features, device)
             audio = _features(view.audio, FRAME_SAMPLES, [d.audio_start for d in draws], model.audio_features, device)
             probabilities = model.fuse(video, audio).float().softmax(1).cpu().numpy()

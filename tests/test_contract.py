@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from beam_pipeline.config import load_profile, profile_names
 from demo.world import make_scene, write_clip
 from model_handlers.base import CueHandler, Example, Item
+from model_handlers.synchronisation import Synchronisation, hits
 from model_handlers.views import Audio, MiddleFrame
 from model_handlers.weights import ModelError
 from transforms.cues import CueInfo, view_label
@@ -99,3 +101,18 @@ def test_a_fingerprint_is_the_same_every_time_and_knows_nothing_of_speed(handler
     assert CueInfo.of(again).fingerprint == info.fingerprint
     again.version = handler.version + 1  # type: ignore[misc]
     assert CueInfo.of(again).fingerprint != info.fingerprint
+
+
+@pytest.mark.parametrize("handler", [pytest.param(h, id=h.name) for h in DEMO if h.model])
+def test_half_precision_gives_the_same_first_answer(handler: CueHandler, clips: list[tuple[str, Path]]) -> None:
+    # bfloat16 on the CPU stands for half precision on a GPU: the same code, with fewer digits than float16.
+    half = replace(handler, precision="bf16")
+    batch = examples(handler, clips)
+    exact, rounded = (h.run_inference(batch, h.load_model()) for h in (handler, half))
+    for one, other in zip(exact, rounded, strict=True):
+        assert other.error is None
+        assert first_answer(handler, other.items) == first_answer(handler, one.items)
+
+
+def first_answer(handler: CueHandler, items: tuple[Item, ...]) -> Any:
+    return hits(items) if isinstance(handler, Synchronisation) else items[0].text

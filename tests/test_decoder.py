@@ -321,3 +321,20 @@ def test_remote_files_that_cannot_be_had_say_why(clip: Path) -> None:
     with pytest.raises(MediaError, match="cannot fetch nope://") as caught, open_media("nope://bucket/clip.mp4"):
         pass
     assert not caught.value.retryable
+
+
+def test_a_child_does_not_grow_with_the_clips_it_has_decoded(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", seconds=6.0, size=(640, 480))
+    def anonymous_mb(pid: int) -> float:
+        status = Path(f"/proc/{pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")) / 1024
+
+    with Decoder() as decoder:
+        for _ in range(5):
+            decoder.submit(clip, 0.0, None, SMALL).result()
+        (pid,) = decoder.pids()
+        before = anonymous_mb(pid)
+        for _ in range(25):
+            decoder.submit(clip, 0.0, None, SMALL).result()
+        grown = anonymous_mb(pid)
+        assert grown < before + 40  # frames that nothing frees are megabytes a clip

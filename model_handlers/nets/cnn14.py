@@ -69,7 +69,7 @@ class Cnn14(nn.Module):
         Clips of fewer than 32 frames (9,920 samples, 0.31 s) are padded with silence at the end: the five poolings
         halve the number of frames five times. Raises ValueError where there are no samples at all.
         """
-        return torch.sigmoid(self.logits(self.logmel_extractor(waveform)))
+        return torch.sigmoid(self.logits(self.logmel_extractor(waveform)).float())
 
     def logits(self, logmel: Tensor) -> Tensor:
         """Logits of shape (batch, classes) for a log-mel spectrogram of shape (batch, 1, frames, mels) in dB."""
@@ -111,18 +111,22 @@ class LogMel(nn.Module):
         self.melW = nn.Parameter(bands, requires_grad=False)  # the checkpoint's name
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """(batch, samples) → (batch, 1, frames, mels) in dB, frames = samples // hop + 1."""
+        """(batch, samples) → (batch, 1, frames, mels) in dB, frames = samples // hop + 1.
+
+        In single precision whatever the network's: powers span more than half precision holds.
+        """
         samples, needed = waveform.shape[-1], self.hop * (2**POOLINGS - 1)
         if not samples:
             raise ValueError("the clip has no audio samples")
         if samples < needed:
             waveform = F.pad(waveform, (0, needed - samples))
         size = len(self.window)
-        spectrum = torch.stft(
-            waveform, size, self.hop, window=self.window, center=True, pad_mode="reflect", return_complex=True
-        )
-        power = spectrum.real.square() + spectrum.imag.square()
-        mel = power.transpose(1, 2) @ self.melW
+        with torch.autocast(waveform.device.type, enabled=False):
+            spectrum = torch.stft(
+                waveform, size, self.hop, window=self.window, center=True, pad_mode="reflect", return_complex=True
+            )
+            power = spectrum.real.square() + spectrum.imag.square()
+            mel = power.transpose(1, 2) @ self.melW
         return 10 * torch.log10(mel.clamp(min=1e-10)).unsqueeze(1)
 
 

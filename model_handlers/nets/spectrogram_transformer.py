@@ -32,12 +32,14 @@ def log_mel(audio: Tensor, mels: int, length: int) -> Tensor:
     """Returns normalised log-mel spectrograms, shape (segments, length, mels), of 16 kHz mono (segments, samples).
 
     Power spectrum, Hann window of 25 ms, hop 10 ms, HTK mels from 0 to 8 kHz without area normalisation. What is
-    missing up to `length` is filled with a log-mel of 0, as in training; what is more is cut.
+    missing up to `length` is filled with a log-mel of 0, as in training; what is more is cut. Computed in single
+    precision whatever the network's: powers span more than half precision holds.
     """
     window = torch.hann_window(WINDOW, device=audio.device)
-    spectrum = torch.stft(audio, N_FFT, HOP, WINDOW, window, center=True, pad_mode="reflect", return_complex=True)
-    power = torch.view_as_real(spectrum).square_().sum(-1)
-    log_power = torch.log(power.transpose(1, 2) @ _mel_filters(mels).to(audio.device) + 1e-6)
+    with torch.autocast(audio.device.type, enabled=False):
+        spectrum = torch.stft(audio, N_FFT, HOP, WINDOW, window, center=True, pad_mode="reflect", return_complex=True)
+        power = torch.view_as_real(spectrum).square_().sum(-1)
+        log_power = torch.log(power.transpose(1, 2) @ _mel_filters(mels).to(audio.device) + 1e-6)
     log_power = pad(log_power, (0, 0, 0, max(0, length - log_power.shape[1])))[:, :length]
     return (log_power - MEAN) / (2 * STD)
 
