@@ -8,6 +8,7 @@ from itertools import islice
 from beam_pipeline.config import Profile
 from beam_pipeline.pipeline import by_view, label_checks, sheet_checks
 from model_handlers.base import CueHandler, Example
+from model_handlers.views import Decoded, Listed, Listing, View
 from transforms.caption import brief, to_caption
 from transforms.cues import CueInfo
 from transforms.filters import first_verdict
@@ -57,9 +58,8 @@ def _view_outcomes(handlers: tuple[CueHandler, ...], clips: list[Clip]) -> Itera
     while some := list(islice(remaining, size)):
         batch = []
         for clip in some:
-            duration_s = None if clip.end_s is None else clip.end_s - clip.start_s
             try:
-                batch.append(Example(clip.clip_id, decode(clip.uri, clip.media_start_s, duration_s, view, limits)))
+                batch.append(Example(clip.clip_id, _decoded(clip, view, limits)))
             except NoTrack as missing:
                 yield from (info.cue(clip.clip_id, skipped=str(missing)) for info in infos.values())
             except MediaError as error:
@@ -70,3 +70,9 @@ def _view_outcomes(handlers: tuple[CueHandler, ...], clips: list[Clip]) -> Itera
                 part = batch[start : start + handler.batch_size]
                 for example, items in zip(part, handler.predict(part, models[handler.name]), strict=True):
                     yield infos[handler.name].cue(example.clip_id, items=tuple(items))
+
+
+def _decoded(clip: Clip, view: View, limits: Limits) -> Decoded:
+    if isinstance(view, Listing):
+        return Listed(clip.labels)
+    return decode(clip.uri, clip.media_start_s, None if clip.end_s is None else clip.end_s - clip.start_s, view, limits)

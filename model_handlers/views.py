@@ -12,6 +12,11 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Listing:
+    """What the source says of the clip; its media is not opened. Gives a `Listed`."""
+
+
+@dataclass(frozen=True)
 class Header:
     """The container's header only; nothing is decoded. Gives a `MediaInfo`."""
 
@@ -49,7 +54,14 @@ class AudioVideo:
     rate: int = 16_000
 
 
-View = Header | MiddleFrame | Audio | AudioVideo
+View = Listing | Header | MiddleFrame | Audio | AudioVideo
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the source says of a clip: its dataset's own labels."""
+
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,4 +86,4 @@ class AudioVideoView:
     audio: np.ndarray
 
 
-Decoded = MediaInfo | np.ndarray | AudioVideoView
+Decoded = Listed | MediaInfo | np.ndarray | AudioVideoView

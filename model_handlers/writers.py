@@ -19,10 +19,9 @@ from model_handlers.base import Items
 
 @dataclass(frozen=True)
 class Brief:
-    """What a writer is told of a clip: the dataset's labels and every cue's items, by cue name."""
+    """What a writer is told of a clip: every cue's items, by cue name."""
 
     clip_id: str
-    labels: tuple[str, ...]
     cues: Mapping[str, Items]
 
 

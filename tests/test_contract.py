@@ -14,7 +14,7 @@ from beam_pipeline.config import load_profile, profile_names
 from demo.world import make_scene, write_clip
 from model_handlers.base import CueHandler, Example, Item
 from model_handlers.synchronisation import Synchronisation, hits
-from model_handlers.views import Audio, MiddleFrame
+from model_handlers.views import Audio, Listed, Listing, MiddleFrame
 from model_handlers.weights import ModelError
 from transforms.cues import CueInfo, view_label
 from transforms.media import decode
@@ -39,6 +39,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
 
 
 def examples(handler: CueHandler, clips: list[tuple[str, Path]]) -> list[Example]:
+    if isinstance(handler.view, Listing):
+        return [Example(clip_id, Listed(("Dog", "Bark"))) for clip_id, _ in clips]
     return [Example(clip_id, decode(path, 0.0, None, handler.view)) for clip_id, path in clips]
 
 

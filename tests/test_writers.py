@@ -6,7 +6,7 @@ from model_handlers.writers import Brief, TemplateWriter
 
 def written(tags: list[tuple[str, float]], scene: str, clip_id: str = "clip", **fields: float) -> str:
     cues = {"audio_tags": tuple(Item(t, s) for t, s in tags), "image_caption": (Item(scene),)}
-    return TemplateWriter(**fields).sentence(Brief(clip_id, (), cues)).caption  # type: ignore[arg-type]
+    return TemplateWriter(**fields).sentence(Brief(clip_id, cues)).caption  # type: ignore[arg-type]
 
 
 def test_a_sentence_names_what_sounds_and_where() -> None:
@@ -50,7 +50,7 @@ def test_several_sounds_are_enumerated() -> None:
 
 
 def test_without_a_sure_tag_the_writer_abstains_and_says_why() -> None:
-    draft = TemplateWriter().sentence(Brief("clip", (), {"audio_tags": (Item("Dog", 0.2),)}))
+    draft = TemplateWriter().sentence(Brief("clip", {"audio_tags": (Item("Dog", 0.2),)}))
     assert not draft.caption
     assert "0.3" in draft.abstained
     assert "0.20" in draft.abstained

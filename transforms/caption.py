@@ -16,7 +16,7 @@ from transforms.records import Caption, CueSheet, Rejection
 
 def brief(sheet: CueSheet) -> Brief:
     """What a writer is told of a clip."""
-    return Brief(sheet.clip.clip_id, sheet.clip.labels, {cue.name: cue.items for cue in sheet.cues if cue.items})
+    return Brief(sheet.clip.clip_id, {cue.name: cue.items for cue in sheet.cues if cue.items})
 
 
 def to_caption(sheet: CueSheet, draft: Draft, writer: str) -> Caption | Rejection:

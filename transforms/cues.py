@@ -18,7 +18,7 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from model_handlers.base import CueHandler, Example, Prediction
-from model_handlers.views import Audio, AudioVideo, Decoded, Header, MiddleFrame, View
+from model_handlers.views import Audio, AudioVideo, Decoded, Header, Listed, Listing, MiddleFrame, View
 from transforms.decoder import Decoder, shared_decoder
 from transforms.fetch import open_media
 from transforms.media import Limits, MediaError, NoTrack
@@ -30,8 +30,10 @@ AHEAD = 2
 
 
 def view_label(view: View) -> str:
-    """How steps that work on a view are labelled: ``header``, ``frame``, ``audio 32000 Hz`` …"""
+    """How steps that work on a view are labelled: ``listing``, ``frame``, ``audio 32000 Hz`` …"""
     match view:
+        case Listing():
+            return "listing"
         case Header():
             return "header"
         case MiddleFrame():
@@ -152,6 +154,9 @@ class _Pending:
         self.clip = clip
         self._files = ExitStack()
         self._future: Future = Future()
+        if isinstance(view, Listing):
+            self._future.set_result(Listed(clip.labels))
+            return
         duration_s = None if clip.end_s is None else clip.end_s - clip.start_s
         try:
             path = self._files.enter_context(open_media(clip.uri))
