@@ -42,6 +42,23 @@ def items(outcome: Outcome, name: str) -> tuple:
     return next((cue.items for cue in cues if cue.name == name), ())
 
 
+def cues_right(truth: dict[str, Any], outcome: Outcome) -> dict[str, bool]:
+    """Of a good clip, which cues are right: what each says first, or all that it says where it is a list."""
+
+    def first(cue: str) -> str:
+        return next((item.text for item in items(outcome, cue)), "")
+
+    heard, found = first("audio_caption"), {item.text for item in items(outcome, "objects")}
+    return {
+        "image_caption": first("image_caption") == truth["image_caption"],
+        "objects": found == set(truth["sources"]),
+        "image_label": first("image_label") in truth["sources"],
+        "place": first("place") == truth["place"],
+        "audio_tags": _any(truth, first("audio_tags")),
+        "audio_caption": _any(truth, heard) and _none_else(truth, heard),
+    }
+
+
 def figures(
     truths: dict[str, dict[str, Any]], ended: list[Outcome], kind: dict[str, str]
 ) -> list[tuple[str, int, int]]:
@@ -56,15 +73,17 @@ def figures(
         return what, sum(listed), len(listed)
 
     captioned = [(truth, outcome.caption) for truth, outcome in good if isinstance(outcome, Caption)]
+    right = [cues_right(truth, outcome) for truth, outcome in good]
+    seen = [(source, {item.text for item in items(o, "objects")}) for truth, o in good for source in truth["sources"]]
     rows = [
-        share(
-            "audio tags: the first is something that sounds",
-            (any(mentions(items(o, "audio_tags")[0].text, s) for s in truth["sources"]) for truth, o in good),
-        ),
-        share(
-            "image caption: place and everything there is, right",
-            (items(o, "image_caption")[0].text == truth["image_caption"] for truth, o in good),
-        ),
+        share("audio tags: the first is something that sounds", (cues["audio_tags"] for cues in right)),
+        share("audio caption: names something that sounds, nothing else", (cues["audio_caption"] for cues in right)),
+        share("image caption: place and everything there is, right", (cues["image_caption"] for cues in right)),
+        share("objects: things in the picture that are found", (source in found for source, found in seen)),
+        share("objects: everything there is, and nothing else", (cues["objects"] for cues in right)),
+        share("image label: the first is in the picture", (cues["image_label"] for cues in right)),
+        share("place: the first is right", (cues["place"] for cues in right)),
+        share("at least four of these six cues right", (sum(cues.values()) >= 4 for cues in right)),
         share("caption: names something that sounds", (_any(truth, text) for truth, text in captioned)),
         share("caption: names everything that sounds", (_all(truth, text) for truth, text in captioned)),
         share("caption: names nothing that does not sound", (_none_else(truth, text) for truth, text in captioned)),
