@@ -1,0 +1,79 @@
+"""Runs that are stopped, killed, or spread over processes: nothing half-done passes for a dataset."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from beam_pipeline.config import load_profile
+from beam_pipeline.run import Result, run
+from demo.world import make_scene, write_scenes
+from transforms.ingest import ClipSource
+
+CLIPS = 6
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted")
+    write_scenes([make_scene(4321, index) for index in range(CLIPS)], folder)
+    return folder / "clips.csv"
+
+
+def started(listed: Path, output: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A run that is decoding: the process and its decoding children."""
+    command = [sys.executable, "-m", "beam_pipeline.cli", "run", "--profile", "demo", "--clips", str(listed)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    process = subprocess.Popen(
+        [*command, "--output", str(output)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        children = psutil.Process(process.pid).children(recursive=True)
+        decoders = [child for child in children if "transforms.decoder" in " ".join(child.cmdline())]
+        if decoders and list((output / "runs").iterdir()):
+            return process, decoders
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(f"no run under way: {process.communicate()}")
+
+
+def test_ctrl_c_ends_in_one_line_and_leaves_no_folder(listed: Path, tmp_path: Path) -> None:
+    process, decoders = started(listed, tmp_path)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; nothing of this run was published" in err
+    assert "Traceback" not in out + err
+    assert not list((tmp_path / "runs").iterdir())
+    assert not psutil.wait_procs(decoders, timeout=10)[1]
+
+
+def test_a_killed_run_leaves_no_dataset_and_no_process_and_the_next_one_completes(listed: Path, tmp_path: Path) -> None:
+    process, decoders = started(listed, tmp_path)
+    process.kill()
+    process.communicate()
+    assert not psutil.wait_procs(decoders, timeout=10)[1]
+    assert not list(tmp_path.rglob("manifest.json"))
+    again = run(load_profile("demo"), ClipSource(str(listed)), str(tmp_path), quiet=True)
+    assert again.manifest["counts"]["clips_in"] == CLIPS
+    assert len(list(tmp_path.rglob("manifest.json"))) == 1
+
+
+def test_worker_processes_give_what_one_process_gives(listed: Path, tmp_path: Path) -> None:
+    def captions(result: Result) -> dict[str, str]:
+        return {caption.clip.clip_id: caption.caption for caption in result.read("captions")}
+
+    spread = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    alone, together = (
+        run(load_profile("demo"), ClipSource(str(listed)), str(tmp_path), flags, quiet=True) for flags in ([], spread)
+    )
+    assert captions(alone)
+    assert captions(together) == captions(alone)
