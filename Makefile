@@ -1,13 +1,17 @@
-# make demo: clips in, captions out.  make test: everything that has to hold.
+# make demo: clips in, captions out.  make test: everything that has to hold; make test-tfio: the other audio decoder too.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# tensorflow-io works with one old TensorFlow only, which excludes what Dataflow needs: an environment of its own.
+TFIO_VENV := .venv-tfio
+TFIO_BIN := $(TFIO_VENV)/bin
+TFIO_READY := $(TFIO_VENV)/.ready
 
 # Whoever sets this pays for it with seconds at every start: Beam and torch are thousands of files to compile.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test lint bench demo-models lock clean
+.PHONY: setup setup-tfio demo test test-tfio lint bench demo-models lock lock-tfio clean
 
 setup: $(READY)
 
@@ -20,11 +24,23 @@ $(READY): requirements.lock setup.py
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+setup-tfio: $(TFIO_READY)
+
+$(TFIO_READY): requirements-tfio.lock setup.py | setup
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(TFIO_VENV)
+	$(BIN)/uv pip sync --quiet --python $(TFIO_BIN)/python --require-hashes requirements-tfio.lock
+	$(BIN)/uv pip install --quiet --python $(TFIO_BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
 demo: setup
 	$(BIN)/earshot demo
 
 test: setup lint
 	$(BIN)/python -m pytest
+
+# The decoder that is not the default one (`decoder = "tensorflow-io"`), with the packages that it needs.
+test-tfio: setup-tfio
+	$(TFIO_BIN)/python -m pytest tests/tfio
 
 lint: setup
 	$(BIN)/ruff check .
@@ -38,9 +54,16 @@ demo-models: setup
 	$(BIN)/python -m demo.train_image_caption
 	$(BIN)/python -m demo.train_audio_tags
 	$(BIN)/python -m demo.train_synchronisation
+	$(BIN)/python -m demo.train_objects
+	$(BIN)/python -m demo.train_place
+	$(BIN)/python -m demo.train_image_label
+	$(BIN)/python -m demo.train_audio_caption
 
 lock: setup
 	$(BIN)/uv pip compile setup.py --extra dev --extra gcp --generate-hashes --universal --python-version 3.11 --quiet --output-file requirements.lock
 
+lock-tfio: setup
+	$(BIN)/uv pip compile setup.py --extra tfio --extra test --generate-hashes --universal --python-version 3.11 --quiet --output-file requirements-tfio.lock
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TFIO_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -8,20 +8,20 @@ from typing import cast
 
 import numpy as np
 
-from model_handlers.base import CueHandler, Example, Item, Items
+from model_handlers.base import AudioCue, Example, Item, Items
 from model_handlers.views import Audio
 
 FLOOR_DBFS = -120.0  # below the quantisation noise of 16-bit audio (-98 dBFS), so only digital silence gets there
 
 
 @dataclass(kw_only=True)
-class Loudness(CueHandler[Callable[[np.ndarray], Items]]):
+class Loudness(AudioCue[Callable[[np.ndarray], Items]]):
     """Two items, ``peak`` and ``rms``, whose scores are levels in dBFS; see `levels`."""
 
     @property
     def view(self) -> Audio:
         """32 kHz mono, as for the audio tags, so that measuring costs no decode of its own."""
-        return Audio(rate=32_000)
+        return Audio(32_000, self.decoder)
 
     def load(self) -> Callable[[np.ndarray], Items]:
         """There is nothing to load: the model is the measurement."""

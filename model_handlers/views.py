@@ -7,8 +7,11 @@ so that they can be grouped, and so that they can be part of a cue's fingerprint
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+
+AudioDecoder = Literal["pyav", "tensorflow-io"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,12 @@ class Audio:
 
     Attributes:
         rate: samples per second, in Hz.
+        decoder: ``pyav``, which reads sound from any file, or ``tensorflow-io``, which reads WAV, FLAC, Ogg Vorbis and
+            MP3 and needs the extra ``tfio``.
     """
 
     rate: int
+    decoder: AudioDecoder = "pyav"
 
 
 @dataclass(frozen=True)

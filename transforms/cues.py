@@ -38,8 +38,8 @@ def view_label(view: View) -> str:
             return "header"
         case MiddleFrame():
             return "frame"
-        case Audio(rate=rate):
-            return f"audio {rate} Hz"
+        case Audio(rate=rate, decoder=decoder):
+            return f"audio {rate} Hz" if decoder == "pyav" else f"audio {rate} Hz by {decoder}"
         case AudioVideo(fps=fps, short_side=short_side, crop=crop, rate=rate):
             return f"AV {short_side} to {crop} px {fps} fps {rate} Hz"
 

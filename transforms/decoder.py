@@ -3,7 +3,8 @@
 The pictures and samples come back in anonymous shared memory whose descriptor travels over the socket: nothing is
 copied or pickled, and as the memory has no name, nothing is left behind however a process ends. Memory that the parent
 has let go of is filled again: fresh pages would cost a tenth of a decode. A child is this module run as a program; it
-imports `transforms.media` and what that needs, so neither Beam nor torch.
+imports `transforms.media` and what that needs, so neither Beam nor torch; TensorFlow only where a view's decoder is
+tensorflow-io, before its first such view and outside of the limits on time and memory, which are a clip's.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from model_handlers.views import Audio, AudioVideo, AudioVideoView, Decoded, Header, MediaInfo, MiddleFrame, View
+from transforms import tfio_audio
 from transforms.media import Limits, MediaError, NoTrack, decode
+from transforms.tfio_audio import DecoderMissing
 
 _VIEWS: dict[str, type[View]] = {view.__name__: view for view in (Header, MiddleFrame, Audio, AudioVideo)}
 _START_TIMEOUT_S = 120.0
@@ -64,7 +67,8 @@ class Decoder:
         """Starts a decode as soon as a process is free; takes what `transforms.media.decode` takes.
 
         Returns a future whose `result()` is the payload, or raises `NoTrack` or `MediaError`; the latter also when the
-        decode took too long or too much memory, or crashed.
+        decode took too long or too much memory, or crashed. Raises `DecoderMissing` where the view's decoder is not
+        installed.
         """
         request = {
             "path": str(path),
@@ -100,13 +104,15 @@ class Decoder:
     def _decode(self, request: dict[str, Any]) -> Decoded:
         child = self._take()
         try:
+            if request["view"][1].get("decoder") == "tensorflow-io":
+                child.load_tensorflow()
             payload = child.decode(request, self._limits.timeout_s)
         except _ChildLostError as lost:
             self._drop(child)
             if self._closed:
                 raise RuntimeError("the decoder was closed") from lost
             raise MediaError(str(lost), lost.retryable) from None
-        except (MediaError, NoTrack):
+        except (MediaError, NoTrack, DecoderMissing):
             self._give_back(child)
             raise
         except BaseException:
@@ -175,6 +181,7 @@ class _Child:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"},
             )
         self._socket = ours
+        self._has_tensorflow = False
         self._unused: list[int] = []  # numbers of segments that nothing in this process looks at any more
         self.pid = self._process.pid
         try:
@@ -185,6 +192,25 @@ class _Child:
                 f"the decoding process cannot be started (exit code {self._process.returncode}); "
                 f"`{sys.executable} -P -m transforms.decoder` shows why"
             ) from error
+
+    def load_tensorflow(self) -> None:
+        """Makes the child ready for views by tensorflow-io. Raises `DecoderMissing`, or RuntimeError if it ends."""
+        if self._has_tensorflow:
+            return
+        try:
+            self._socket.sendall(b'{"load": "tensorflow-io"}\n')
+            reply, _ = self._receive(time.monotonic() + _START_TIMEOUT_S)
+        except (EOFError, TimeoutError, ConnectionError) as error:
+            self.kill()
+            raise RuntimeError(
+                f"the decoding process cannot load TensorFlow (exit code {self._process.returncode}); "
+                f"`{sys.executable} -c 'import tensorflow_io'` shows why"
+            ) from error
+        if reply["is"] == "missing":
+            raise DecoderMissing(reply["message"])
+        if reply["is"] != "ready":
+            raise RuntimeError(f"the decoding process met a bug:\n{reply['traceback']}")
+        self._has_tensorflow = True
 
     def decode(self, request: dict[str, Any], timeout_s: float) -> Decoded:
         unused = [self._unused.pop() for _ in range(len(self._unused))]
@@ -338,10 +364,16 @@ def _serve(connection: socket.socket) -> None:
     connection.sendall(b'{"is": "ready"}\n')
     segments = _Segments()
     gc.freeze()
+    loaded_bytes = 0
     for line in connection.makefile("rb"):
         request = json.loads(line)
+        if "load" in request:
+            before = _mapped_bytes()
+            connection.sendall(json.dumps(_load()).encode() + b"\n")
+            loaded_bytes += _mapped_bytes() - before
+            continue
         segments.take_back(request["unused"])
-        reply = _answer(request, segments)
+        reply = _answer(request, segments, loaded_bytes)
         data = json.dumps(reply).encode() + b"\n"
         has_arrays = "arrays" in reply
         sent = socket.send_fds(connection, [data], segments.descriptors() if has_arrays else [])
@@ -352,11 +384,33 @@ def _serve(connection: socket.socket) -> None:
         gc.collect()
 
 
-def _answer(request: dict[str, Any], segments: _Segments) -> dict[str, Any]:
+def _load() -> dict[str, Any]:
+    """Imports TensorFlow, which takes as long and as much memory as it does."""
+    _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + _START_TIMEOUT_S))
+    try:
+        tfio_audio.load()
+    except DecoderMissing as missing:
+        return {"is": "missing", "message": str(missing)}
+    except Exception:
+        return {"is": "bug", "traceback": traceback.format_exc()}
+    gc.collect()
+    gc.freeze()  # 280,000 objects: looking through them after every clip would take a third of a second
+    return {"is": "ready"}
+
+
+def _mapped_bytes() -> int:
+    """The address space in use; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
+def _answer(request: dict[str, Any], segments: _Segments, loaded_bytes: int) -> dict[str, Any]:
     name, fields = request["view"]
     limits = Limits(**request["limits"])
     _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + limits.timeout_s + _CPU_GRACE_S))
-    _limit(resource.RLIMIT_AS, limits.memory_bytes)
+    _limit(resource.RLIMIT_AS, limits.memory_bytes + loaded_bytes)
     where = (request["path"], request["clip_start_s"], request["duration_s"])
     try:
         payload = decode(*where, _VIEWS[name](**fields), limits, segments.allocate)

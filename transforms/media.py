@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from av import AudioResampler
 from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
 from av.error import FFmpegError
 from av.filter import Graph
 from av.filter.context import FilterContext
@@ -23,6 +24,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from model_handlers.views import Audio, AudioVideo, AudioVideoView, Decoded, Header, MiddleFrame, View
+from transforms import tfio_audio
 from transforms.tracks import Limits, MediaError, MediaFile, NoTrack, shown_s
 
 __all__ = ["Allocate", "Limits", "MediaError", "NoTrack", "decode"]
@@ -30,6 +32,7 @@ __all__ = ["Allocate", "Limits", "MediaError", "NoTrack", "decode"]
 _CONTEXT_S = 0.2  # resampled on either side and cut off again: a whole number of samples at every usual rate
 _SAME_INSTANT_S = 0.02  # Matroska and FLV round times to 1 ms, AVI to a packet: samples this close follow each other
 _SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # FFmpeg's names, NumPy's
+_LOST_S = 0.3  # by which PyAV's length of an MP3 file, whole packets, may be more than its sound, at 8 kHz too
 _RESAMPLED_AT_ONCE = 1 << 16  # samples: few calls, and small enough for the cache
 _ROUNDING = 1e-6  # of a tick that is a fraction in the file and a float here
 
@@ -70,8 +73,10 @@ def decode(
                     return media.info()
                 case MiddleFrame():
                     return _middle_frame(media, allocate)
-                case Audio():
+                case Audio(decoder="pyav"):
                     return _samples(media, view.rate, allocate)
+                case Audio(decoder="tensorflow-io"):
+                    return _samples_by_tfio(media, path, view.rate, allocate)
                 case AudioVideo():
                     _ = media.video, media.audio  # both are there, or nothing is decoded
                     frames = _frames(media, view, allocate)
@@ -260,9 +265,7 @@ def _pixel_shape(stream: VideoStream) -> float:
 
 def _samples(media: MediaFile, rate: int, allocate: Allocate) -> np.ndarray:
     stream = media.audio
-    count = round(media.duration_s * rate)
-    if count == 0:
-        raise MediaError(f"the clip lasts {media.duration_s:.6f} s, less than one sample at {rate} Hz")
+    count = _count(media, rate)
     from_s = media.start_s - _CONTEXT_S
     frames = media.frames(stream, from_s, media.end_s + _CONTEXT_S)
     first = list(islice(frames, 1))
@@ -274,7 +277,44 @@ def _samples(media: MediaFile, rate: int, allocate: Allocate) -> np.ndarray:
     lost_s = min(timeline.reached_s, media.end_s) - media.start_s - timeline.heard_s
     if media.errors and lost_s > max(1.0, 0.1 * media.duration_s):
         raise MediaError(f"damaged: {lost_s:.1f} s of {media.duration_s:.1f} s of audio cannot be decoded")
-    resampled = _resampled(timeline.samples, rate_there, rate)
+    return _without_context(_resampled(timeline.samples, rate_there, rate), rate, count, allocate)
+
+
+def _samples_by_tfio(media: MediaFile, path: str | Path, rate: int, allocate: Allocate) -> np.ndarray:
+    """The same by tensorflow-io. The header is still read by PyAV, so that a clip has one length whoever decodes it."""
+    stream = media.audio
+    tfio_audio.check_readable(media.container, stream.codec_context.codec.canonical_name)
+    count = _count(media, rate)
+    sound = tfio_audio.SoundFile(path)
+    wanted = np.zeros(round((media.duration_s + 2 * _CONTEXT_S) * sound.rate), np.float32)
+    lead = round((_CONTEXT_S - media.start_s) * sound.rate)  # where the file's first sample belongs in what is wanted
+    first, stop = max(0, -lead), min(sound.length, len(wanted) - lead)
+    if stop / sound.rate < media.end_s - _LOST_S:
+        raise MediaError(f"tensorflow-io finds sound up to {stop / sound.rate:.1f} s of {media.end_s:.1f} s")
+    if media.container == "flac":
+        _check_flac(media, stream, stop / sound.rate)
+    wanted[lead + first : lead + stop] = _mean(sound.read(first, stop))
+    return _without_context(tfio_audio.resampled(wanted, sound.rate, rate), rate, count, allocate)
+
+
+def _check_flac(media: MediaFile, stream: AudioStream, until_s: float) -> None:
+    """Raises `MediaError` where a file ends early: tensorflow-io would wait for the rest of it forever."""
+    reached_s = 0.0
+    for frame_s, frame in media.frames(stream, until_s - _CONTEXT_S, until_s):
+        reached_s = frame_s + shown_s(frame, stream)
+    if reached_s < until_s - 0.5 / stream.rate:
+        raise MediaError(f"truncated: audio ends at {reached_s:.1f} s of {until_s:.1f} s")
+
+
+def _count(media: MediaFile, rate: int) -> int:
+    """How many samples the clip has at `rate`."""
+    count = round(media.duration_s * rate)
+    if count == 0:
+        raise MediaError(f"the clip lasts {media.duration_s:.6f} s, less than one sample at {rate} Hz")
+    return count
+
+
+def _without_context(resampled: np.ndarray, rate: int, count: int, allocate: Allocate) -> np.ndarray:
     lead = round(_CONTEXT_S * rate)
     return np.clip(resampled[lead : lead + count], -1.0, 1.0, out=allocate((count,), np.float32))
 
@@ -320,6 +360,12 @@ def _mono(frame: AudioFrame) -> np.ndarray:
     else:
         together = np.frombuffer(memoryview(planes[0]), kind, count * frame.layout.nb_channels)
         channels = list(together.reshape(count, -1).T)
+    return _mean(channels)
+
+
+def _mean(channels: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of channels of one of the types of `_SAMPLE_TYPES`, scaled to float32 in about [-1, 1]."""
+    kind = channels[0].dtype
     mono = channels[0].astype(np.float32, copy=False)
     for channel in channels[1:]:
         mono = mono + channel

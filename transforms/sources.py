@@ -22,7 +22,8 @@ from apache_beam.io.filesystems import FileSystems
 KINDS = ("auto", "media", "audioset", "vggsound", "earshot")
 COLUMNS = ("clip_id", "uri", "video_id", "start_s", "end_s", "labels", "split", "source")
 _VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".3gp", ".ogv")
-_AUDIO_ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".wma")
+_LOSSLESS_ENDINGS = (".wav", ".flac", ".aif", ".aiff", ".caf", ".wv")
+_AUDIO_ENDINGS = (*_LOSSLESS_ENDINGS, ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".mka", ".wma")
 MEDIA_ENDINGS = frozenset(_VIDEO_ENDINGS + _AUDIO_ENDINGS)
 # One value of each kind: a format spec that fails on these would fail on every row.
 TEMPLATE_FIELDS: Mapping[str, str | int | float] = {

@@ -39,6 +39,7 @@ _MAX_RATE_HZ = 768_000
 # frames of a codec with memory (MP3's bit reservoir, Opus' 80 ms) are not yet right.
 _SEEK_BACK_S = {"video": (0.0, 2.0, 10.0, math.inf), "audio": (0.5, 2.0, 10.0, math.inf)}
 _RIFF = {"avi", "wav"}
+_RIFF_SIZE_UNKNOWN = 0x7FFF_F000  # and above: what SoX (this), FFmpeg (all ones) and others write into a pipe
 _SEARCHED = {"mpeg", "mpegts"}  # have no index: a search by time may miss the first keyframe
 _ROUNDING_S = 1e-6  # of a time that is a fraction in the file and a float here
 
@@ -123,6 +124,11 @@ class MediaFile:
     def end_s(self) -> float:
         """Where the clip ends in the file."""
         return self.start_s + self.duration_s
+
+    @property
+    def container(self) -> str:
+        """FFmpeg's name of the container, such as ``wav``."""
+        return self._container.format.name
 
     def info(self) -> MediaInfo:
         """What the header says."""
@@ -257,6 +263,8 @@ class MediaFile:
         if not self.start_s >= 0 or not (duration_s is None or duration_s > 0):
             raise MediaError(f"there is no stretch in a file that starts at {self.start_s} s and lasts {duration_s} s")
         end_s = self._file_end_s(self.start_s + min(longest_s + 1, duration_s or math.inf))
+        if end_s <= 0:
+            raise MediaError("there is nothing in the file: it lasts 0 s")
         if self.start_s >= end_s:
             raise MediaError(f"the clip starts at {self.start_s:g} s, but the file ends at {end_s:.1f} s")
         length_s = min(duration_s or math.inf, end_s - self.start_s)
@@ -346,7 +354,8 @@ class MediaFile:
         if at_s <= 0 and self._container.format.name in _SEARCHED:
             self._container.seek(0, unsupported_byte_offset=True)
             return
-        for target_s in (max(at_s, -1.0), max(at_s, 0.0)):  # before the start lies what an edit list hides
+        # Before the start lies what an edit list hides; MP3 refuses that, and has what a decoder needs first from 0 on.
+        for target_s in (max(at_s, -1.0), max(at_s, min(-self._origin_s, 0.0)), max(at_s, 0.0)):
             try:
                 self._seek(stream, target_s + self._origin_s)
             except FFmpegError:
@@ -385,7 +394,7 @@ def _present_share(path: str | Path) -> float:
     with open(path, "rb") as file:
         name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
         present = file.seek(0, os.SEEK_END)
-    if name != b"RIFF" or size == 0xFFFFFFFF or present > 0.95 * size:  # the largest size stands for an unknown one
+    if name != b"RIFF" or size >= _RIFF_SIZE_UNKNOWN or present > 0.95 * size:
         return 1.0
     return present / (size + 8)
 
