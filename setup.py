@@ -18,9 +18,12 @@ setup(
         "apache-beam==2.77.0",
         "av==18.1.0",
         "fastavro",
+        "filelock",
+        "huggingface_hub",
         "numpy",
         "pillow",
         "pydantic>=2",
+        "requests",
         "rich",
         "safetensors",
         "scipy",
@@ -29,10 +32,18 @@ setup(
         "torchaudio==2.11.0",
         "torchvision==0.26.0",
         "transformers==5.23.0",
+        "urllib3",
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]==2.77.0", "google-cloud-storage"],
+        # tensorflow-io's last release, for the last TensorFlow that it works with; excludes gcp, which needs another
+        # protobuf than that TensorFlow.
+        "tfio": ["tensorflow==2.16.2", "tensorflow-io==0.37.1", "tensorflow-io-gcs-filesystem==0.37.1"],
+        "test": ["pytest", "pytest-timeout"],
         "dev": [
+            "cryptography",
+            "efficientnet-pytorch==0.7.1",
+            "gcp-storage-emulator==2026.7.19",
             "mypy",
             "panns-inference==0.1.1",
             "psutil",

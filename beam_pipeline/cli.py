@@ -7,10 +7,13 @@ import logging
 import os
 import sys
 import tempfile
+import wave
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from beam_pipeline.config import ConfigError, Profile, load_profile, profile_names
+from model_handlers.views import View
 
 DESCRIPTION = "Turn video clips into a dataset of audio captions."
 
@@ -28,6 +31,14 @@ examples:
       --direct_num_workers=2 --direct_running_mode=multi_processing
 
 Every other option is handed to Beam.
+"""
+
+MODELS_EPILOG = """\
+examples:
+  earshot models fetch --profile auto_acd --to models/
+  earshot models check --profile auto_acd --models models/
+  earshot models fetch --profile auto_acd --to gs://bucket/models
+  earshot run --profile auto_acd --models gs://bucket/models --clips clips.csv --output gs://bucket/out
 """
 
 
@@ -49,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     run.add_argument("--profile", required=True, help=profiles)
+    placed = "the place that `earshot models fetch` filled: a folder, or gs://…; default: the network"
+    run.add_argument("--models", default="", metavar="PLACE", help=placed)
     run.add_argument("--clips", required=True, metavar="SOURCE", help="where the clips are listed; see below")
     run.add_argument("--output", required=True, metavar="DIR", help="each run writes a new folder below DIR/runs")
     run.add_argument("--media", default="", metavar="TEMPLATE", help="where a listed clip's file is; see below")
@@ -77,6 +90,36 @@ def parser() -> argparse.ArgumentParser:
     )
     caption.add_argument("files", nargs="+", metavar="FILE", help="video or audio files")
     caption.add_argument("--profile", default="demo", help=f"default: demo; {profiles}")
+    caption.add_argument("--models", default="", metavar="PLACE", help=placed)
+
+    models = commands.add_parser(
+        "models",
+        help="bring a profile's models to one place, and try them out",
+        description="Bring the models that a profile names to one place, and try each out on one clip.",
+        epilog=MODELS_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    steps = models.add_subparsers(dest="step", required=True, metavar="STEP")
+    fetch = steps.add_parser(
+        "fetch",
+        help="download what is not there yet",
+        description="Download the models of a profile. A fetch that was stopped is taken up where it was.",
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    fetch.add_argument("--profile", required=True, help=profiles)
+    fetch.add_argument("--to", required=True, metavar="PLACE", help="a folder, or gs://bucket/folder")
+    check = steps.add_parser(
+        "check",
+        help="load each model and show it one clip",
+        description="Load each model of a profile and show it one clip of the demo world.",
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    check.add_argument("--profile", required=True, help=profiles)
+    check.add_argument("--models", default="", metavar="PLACE", help=placed)
+    check.add_argument("--device", default="", choices=("auto", "cpu", "cuda"), help="instead of the rows' own")
     return top
 
 
@@ -93,7 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if rest and options.command != "run":
             raise ConfigError(f"unknown option {rest[0]}")
-        return {"run": _run, "demo": _demo, "caption": _caption}[options.command](options, rest)
+        commands = {"run": _run, "demo": _demo, "caption": _caption, "models": _models}
+        return commands[options.command](options, rest)
     except (ConfigError, SourceError, ModelError) as error:
         if verbose:
             raise
@@ -121,7 +165,7 @@ def _run(options: argparse.Namespace, flags: list[str]) -> int:
         class_labels=options.class_labels,
         limit=options.limit,
     )
-    profile = load_profile(options.profile)
+    profile = _profile(options)
     own = [name.replace("_", "-") for name in vars(options)]
     result = run(profile, source, options.output, flags, shards=options.shards, own_options=own)
     first = [caption for caption, _ in zip(result.read("captions"), range(10), strict=False)]
@@ -152,7 +196,7 @@ def _caption(options: argparse.Namespace, _: list[str]) -> int:
     from beam_pipeline.show import notice, one_clip
     from transforms.ingest import ClipSource
 
-    profile: Profile = load_profile(options.profile)
+    profile = _profile(options)
     status = 0
     with tempfile.TemporaryDirectory(prefix="earshot-") as folder:
         source = ClipSource.of_files(options.files)
@@ -164,6 +208,70 @@ def _caption(options: argparse.Namespace, _: list[str]) -> int:
         status = _status(result.manifest["counts"])
     notice(profile.notice)
     return status
+
+
+def _models(options: argparse.Namespace, _: list[str]) -> int:
+    from beam_pipeline.models import check, checked_table, downloads_shown, fetch, fetched_table
+    from beam_pipeline.show import console, errors
+
+    if options.step == "fetch":
+        with downloads_shown() as progress:
+            fetched = list(fetch(load_profile(options.profile), options.to, progress))
+        console.print(fetched_table(fetched, options.to))
+        return _wrong({result.text: result.state for result in fetched if not result.ok})
+    profile = _profile(options)
+    checked = []
+    with tempfile.TemporaryDirectory(prefix="earshot-") as folder:
+        for result in check(profile, _ClipFiles(Path(folder)), options.device):
+            checked.append(result)
+            errors.print(f"{result.name}: {'ok' if result.ok else 'failed'}", style="dim", highlight=False)
+    console.print(checked_table(checked))
+    return _wrong({result.name: result.state for result in checked if not result.ok})
+
+
+def _wrong(found: dict[str, str]) -> int:
+    """Prints what is wrong, a line each; returns the exit status."""
+    from beam_pipeline.show import errors
+
+    for name, what in found.items():
+        line = " ".join((what if name in what else f"{name}: {what}").split())
+        errors.print(f"earshot: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return 2 if found else 0
+
+
+class _ClipFiles:
+    """One clip of the demo world: an MP4, and for a decoder that reads no MP4 its sound as WAV."""
+
+    def __init__(self, folder: Path):
+        from demo.world import make_scene
+
+        self.folder, self.scene = folder, make_scene(7, 0)
+
+    def __call__(self, view: View) -> Path:
+        from demo.world import synthesise_audio, write_clip
+
+        path = self.folder / ("clip.wav" if getattr(view, "decoder", "") == "tensorflow-io" else "clip.mp4")
+        if path.exists():
+            return path
+        if path.suffix == ".mp4":
+            write_clip(self.scene, path)
+            return path
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, 44_100, 0, "NONE", ""))
+            file.writeframes((synthesise_audio(self.scene, 44_100).clip(-1, 1) * 32_767).astype("<i2").tobytes())
+        return path
+
+
+def _profile(options: argparse.Namespace) -> Profile:
+    """The profile, with its models where `--models` says."""
+    from beam_pipeline.models import check_place
+
+    profile = load_profile(options.profile)
+    if not options.models:
+        return profile
+    check_place(options.models)
+    place = options.models if "://" in options.models else os.path.abspath(os.path.expanduser(options.models))
+    return replace(profile, models=place)  # workers may have another current folder
 
 
 def _count(text: str) -> int:
@@ -185,6 +293,7 @@ def _quiet_libraries(verbose: bool) -> None:
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # what a job failed of is said once, by `main`
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_HUB_VERBOSITY", "critical")
         os.environ.setdefault("TQDM_DISABLE", "1")
 
 

@@ -92,6 +92,7 @@ class Profile:
             own fields.
         filters: what drops a clip.
         caption: the caption writer's row.
+        models: a place that `earshot models fetch` filled, to be used instead of the network; empty for the network.
     """
 
     __pydantic_config__ = _STRICT
@@ -102,10 +103,13 @@ class Profile:
     cues: Annotated[Mapping[Annotated[str, Field(pattern=_CUE_NAME)], Mapping[str, Any]], Field(min_length=1)]
     filters: Filters = field(default_factory=Filters)
     notice: str = ""
+    models: str = ""
 
     def handlers(self) -> tuple[CueHandler, ...]:
         """Builds the cue handlers in the profile's order. Raises `ConfigError` on a row that fits no handler."""
-        return tuple(_build(CueHandler, name, dict(row), name=name) for name, row in self.cues.items())
+        return tuple(
+            _build(CueHandler, name, dict(row), name=name, mirror=self.models) for name, row in self.cues.items()
+        )
 
     def writer(self) -> CaptionWriter:
         """Builds the caption writer."""

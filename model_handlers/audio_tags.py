@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from model_handlers import weights
-from model_handlers.base import CueHandler, Example, Item, Items, pick_device
+from model_handlers.base import AudioCue, Example, Item, Items, pick_device
 from model_handlers.views import Audio
 
 if TYPE_CHECKING:
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 CHECKPOINT = "Cnn14_mAP=0.431.pth"
 LABELS = "class_labels_indices.csv"
 ADVICE = (
-    f"Download {CHECKPOINT} (327,428,481 bytes, MD5 541141fa2ee191a88f24a3219fff024e) from "
-    f"https://zenodo.org/records/3987831 and {LABELS} from "
-    f"http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv/{LABELS} into one folder, "
-    "and set `model` in the profile's row to that folder."
+    f"The published checkpoint is {CHECKPOINT} (327,428,481 bytes, MD5 541141fa2ee191a88f24a3219fff024e) at "
+    f"https://zenodo.org/records/3987831, and {LABELS} is AudioSet's; the profile auto_acd has both addresses. A "
+    "folder that holds both serves as well"
 )
 
 
@@ -37,11 +36,11 @@ class Tagger:
 
 
 @dataclass(kw_only=True)
-class AudioTags(CueHandler[Tagger]):
+class AudioTags(AudioCue[Tagger]):
     """The `top` likeliest classes of a clip, likeliest first, each with its probability (0..1) as the score.
 
-    `model` is a checkpoint in PANNs' layout, or a folder that holds one. The classes are not exclusive: the
-    probabilities do not add up to one, and in silence all of them are low.
+    `model` is a checkpoint in PANNs' layout, or a folder or hub repository that holds one. The classes are not
+    exclusive: the probabilities do not add up to one, and in silence all of them are low.
 
     Attributes:
         top: how many classes.
@@ -53,6 +52,7 @@ class AudioTags(CueHandler[Tagger]):
     labels: str = ""
 
     advice = ADVICE
+    patterns = ("*.pth", LABELS)
     file_params = frozenset({"labels"})
 
     def __post_init__(self) -> None:
@@ -63,14 +63,14 @@ class AudioTags(CueHandler[Tagger]):
     @property
     def view(self) -> Audio:
         """32 kHz mono, the rate that Cnn14 was trained with."""
-        return Audio(rate=32_000)
+        return Audio(32_000, self.decoder)
 
     def load(self) -> Tagger:
         """Loads the network and its labels; raises `ModelError` where one is missing or they do not fit each other."""
         from model_handlers.nets.cnn14 import load_cnn14
 
-        checkpoint = find_checkpoint(self.model, self.revision)
-        labels = weights.local_path(self.labels) if self.labels else checkpoint.with_name(LABELS)
+        checkpoint = find_checkpoint(self.locate())
+        labels = self.locate(self.labels) if self.labels else checkpoint.with_name(LABELS)
         if not labels.is_file():
             raise weights.ModelError(f"{self.name}: no labels at {labels}. {ADVICE}")
         names = read_labels(labels)
@@ -94,7 +94,7 @@ class AudioTags(CueHandler[Tagger]):
         answers: list[Items] = [()] * len(batch)
         for indices in same_length.values():
             audio = torch.from_numpy(np.stack([clips[index] for index in indices]))
-            with torch.inference_mode():
+            with self.inference(device.type):
                 probabilities = model.net(audio.to(device)).cpu().numpy()
             for index, row in zip(indices, probabilities, strict=True):
                 answers[index] = self._likeliest(row, model.names)
@@ -107,12 +107,8 @@ class AudioTags(CueHandler[Tagger]):
         return tuple(Item(names[index], score=float(probabilities[index])) for index in order)
 
 
-def find_checkpoint(model: str, revision: str = "") -> Path:
-    """The checkpoint's file: `model` itself, or the one ``*.pth`` in it; the published name wins among several."""
-    try:
-        place = weights.local_path(model, revision, ("*.pth", LABELS))
-    except weights.ModelError as error:
-        raise weights.ModelError(f"{error}. {ADVICE}") from error
+def find_checkpoint(place: Path) -> Path:
+    """The checkpoint's file: `place` itself, or the one ``*.pth`` in it; the published name wins among several."""
     if place.is_file():
         return place
     found = sorted(place.glob("*.pth"))
@@ -120,8 +116,8 @@ def find_checkpoint(model: str, revision: str = "") -> Path:
     if published in found:
         return published
     if len(found) != 1:
-        what = f"{len(found)} files *.pth, but none called {CHECKPOINT}," if found else "no file *.pth"
-        raise weights.ModelError(f"model {model!r}: {what} in {place}. {ADVICE}")
+        what = f"{len(found)} files *.pth, but none called {CHECKPOINT}," if found else "there is no file *.pth"
+        raise weights.ModelError(f"{what} in {place}. {ADVICE}")
     return found[0]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from apache_beam.ml.inference.base import ModelHandler
 
 from model_handlers import weights
-from model_handlers.views import Decoded, View
+from model_handlers.views import AudioDecoder, Decoded, View
 
 if TYPE_CHECKING:
     import torch
@@ -70,11 +70,13 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
 
     Attributes:
         name: the cue's name, unique in a profile; step labels, metrics and records use it.
-        model: hub id, local folder or file, or ``pkg://package/path``; empty for a cue that needs no model.
+        model: hub id, local folder or file, ``pkg://package/path``, or a URL with a hash (`references.parse`); empty
+            for a cue that needs no model.
         revision: the commit of a hub id.
         batch_size: clips a call, at most (bundles may end earlier).
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
         precision: ``fp32``, ``bf16`` or ``fp16``; ``auto`` is fp16 on a GPU and fp32 elsewhere.
+        mirror: the place that `earshot models fetch` filled, used instead of the network; a run's, not a row's.
     """
 
     name: str
@@ -83,12 +85,13 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
     batch_size: int = 8
     device: str = "auto"
     precision: str = "auto"
+    mirror: str = ""
 
     version: ClassVar[int] = 1  # raise it when the code changes what a cue's value is
     advice: ClassVar[str] = ""  # where to get the model, for whoever has not got it
     patterns: ClassVar[tuple[str, ...]] = ()  # which files of a hub repository are needed; all where empty
     file_params: ClassVar[frozenset[str]] = frozenset()  # parameters that name files, whose content counts
-    _speed_only: ClassVar[frozenset[str]] = frozenset({"name", "batch_size", "device"})
+    _speed_only: ClassVar[frozenset[str]] = frozenset({"name", "batch_size", "device", "mirror"})
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -119,9 +122,15 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
         """
         revision, patterns = (self.revision, self.patterns) if reference is None else ("", ())
         try:
-            return weights.local_path(self.model if reference is None else reference, revision, patterns)
+            return weights.local_path(self.model if reference is None else reference, revision, patterns, self.mirror)
         except weights.ModelError as error:
             raise self._explained(error) from error
+
+    def references(self) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+        """All that `locate` may be asked for: reference, revision, and which files of a hub repository."""
+        model = [(self.model, self.revision, self.patterns)] if self.model else []
+        named = [(getattr(self, name), "", ()) for name in sorted(self.file_params) if getattr(self, name)]
+        return (*model, *named)
 
     def dtype(self, device: str) -> torch.dtype:
         """Returns the type that the network computes in on `device` (``cpu``, ``cuda``)."""
@@ -181,9 +190,9 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
         for example, items in zip(batch, answers, strict=True):
             yield Prediction(example.clip_id, tuple(items), seconds)
 
-    def _identity(self) -> str:
+    def _identity(self, reference: str, revision: str = "") -> str:
         try:
-            return weights.identity(self.model, self.revision) if self.model else ""
+            return weights.identity(reference, revision) if reference else ""
         except weights.ModelError as error:
             raise self._explained(error) from error
 
@@ -196,16 +205,27 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
         params.pop("model")
         params.pop("revision")
         for name in self.file_params:
-            params[name] = weights.identity(params[name]) if params[name] else ""
+            params[name] = self._identity(params[name])
         facts = {
             "cue": self.name,
             "handler": type(self).__name__,
             "version": self.version,
-            "model": self._identity(),
+            "model": self._identity(self.model, self.revision),
             "params": params,
             "view": [type(self.view).__name__, asdict(self.view)],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+
+@dataclass(kw_only=True)
+class AudioCue(CueHandler[ModelT], Generic[ModelT]):
+    """A cue of sound alone, whose row says what decodes it.
+
+    Attributes:
+        decoder: ``pyav``, or ``tensorflow-io``, which reads WAV, FLAC, Ogg Vorbis and MP3 and needs the extra ``tfio``.
+    """
+
+    decoder: AudioDecoder = "pyav"
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -1,96 +1,90 @@
-"""Where a model's files are: a local folder or file, a folder inside an installed package, or a pinned hub repository.
+"""Where a model's files are, and what pins their content.
 
 Every place gives a local path in the end, so that a handler loads a published checkpoint and a small local one by the
-same code.
+same code. `references.parse` says what may be written; a folder that `earshot models fetch` filled (a *mirror*) takes
+the network's place.
 """
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-PACKAGE = "pkg://"
+from model_handlers.downloads import ModelError
+from model_handlers.references import Reference, folder_digest, hub_errors, parse
+from model_handlers.store import cache, from_place
 
-
-class ModelError(RuntimeError):
-    """A model cannot be had. The message says which, where it was sought, and what to do."""
+__all__ = ["ModelError", "checksum", "identity", "is_local", "local_path"]
 
 
 def is_local(model: str) -> bool:
-    """Whether `model` names files that are already on this machine, rather than a hub repository."""
-    return model.startswith((PACKAGE, "/", "./", "../", "~")) or Path(model).exists()
+    """Whether `model` names files that are already on this machine, rather than a hub repository or a URL."""
+    return model.startswith(("pkg://", "/", "./", "../", "~")) or Path(model).exists()
 
 
-def local_path(model: str, revision: str = "", patterns: tuple[str, ...] = ()) -> Path:
-    """Returns the folder or file that holds `model`, downloading a hub repository's files where need be.
+def local_path(model: str, revision: str = "", patterns: tuple[str, ...] = (), mirror: str = "") -> Path:
+    """Returns the folder or file that holds `model`, downloading what is not here yet.
 
     Args:
-        model: a path, ``pkg://package/path``, or a hub id such as ``Salesforce/blip2-opt-2.7b``.
+        model: a path, ``pkg://package/path``, a hub id such as ``Salesforce/blip2-opt-2.7b``, or a URL with a hash.
         revision: the commit of a hub id; it has to be given, so that a rerun means the same model.
         patterns: which files of a hub repository are needed; all where empty.
+        mirror: the place that `earshot models fetch` filled, for what would otherwise come from the network.
     """
-    if model.startswith(PACKAGE):
-        package, _, inside = model.removeprefix(PACKAGE).partition("/")
-        try:
-            path = Path(str(files(package))) / inside
-        except ModuleNotFoundError as error:
-            raise ModelError(f"model {model!r}: there is no package {package!r} installed") from error
-    elif is_local(model):
-        path = Path(model).expanduser()
-    else:
-        return _from_hub(model, revision, patterns)
-    if not path.exists():
-        raise ModelError(f"model {model!r}: nothing at {path}; give a folder or file that exists, or a hub id")
-    return path
-
-
-def _from_hub(model: str, revision: str, patterns: tuple[str, ...]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    if not revision:
-        raise ModelError(f"model {model!r}: a hub id needs a `revision` (a commit) in the profile's row")
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns) or None))
-    except HFValidationError as error:
-        raise ModelError(f"model {model!r}: no such path here, and not the form of a hub id (owner/name)") from error
-    except RevisionNotFoundError as error:
-        raise ModelError(f"model {model!r}: the hub has it, but not at revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"model {model!r} at revision {revision}: no such repository on the hub, and no such path here; "
-            "check the spelling of `model` in the profile's row"
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ModelError(
-            f"model {model!r} at revision {revision}: not in the local hub cache, and the hub cannot be reached "
-            f"({type(error).__name__}). Where there is a network, run `hf download {model} --revision {revision} "
-            "--local-dir FOLDER`, and set `model` in the profile's row to that folder."
-        ) from error
+    reference = parse(model, revision)
+    match reference.kind:
+        case "package" | "local":
+            return _present(reference)
+        case _ if mirror:
+            return from_place(mirror, reference, patterns)
+        case "hub":
+            return _from_hub(reference, patterns)
+        case _:
+            return _from_url(reference)
 
 
 def identity(model: str, revision: str = "") -> str:
-    """Returns what pins a model's content: the revision of a hub id, else the SHA-256 over the local files."""
-    return checksum(local_path(model)) if is_local(model) else f"{model}@{revision}"
+    """Returns what pins a model's content: a hub id's revision, a URL's hash, else the SHA-256 over the local files."""
+    reference = parse(model, revision)
+    return checksum(_present(reference)) if reference.kind in ("package", "local") else reference.key
 
 
 @lru_cache(maxsize=256)
 def checksum(path: Path) -> str:
-    """SHA-256 over the names and contents of the files at `path`, as ``sha256:<hex>``."""
-    digest = hashlib.sha256()
-    inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in inside:
-        if path.is_dir():
-            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
+    """SHA-256 over the names and contents of the files at `path`, as ``sha256:<hex>``; read once in a process."""
+    return folder_digest(path)
+
+
+def _present(reference: Reference) -> Path:
+    if reference.kind == "package":
+        package, _, inside = reference.place.partition("/")
+        try:
+            path = Path(str(files(package))) / inside
+        except ModuleNotFoundError as error:
+            raise ModelError(f"model {reference.text!r}: there is no package {package!r} installed") from error
+    else:
+        path = Path(reference.place).expanduser()
+    if not path.exists():
+        raise ModelError(f"model {reference.text!r}: nothing at {path}; give a folder or file that exists, or a hub id")
+    return path
+
+
+def _from_hub(reference: Reference, patterns: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    with hub_errors(reference.place, reference.pin):
+        return Path(snapshot_download(reference.place, revision=reference.pin, allow_patterns=list(patterns) or None))
+
+
+def _from_url(reference: Reference) -> Path:
+    store = cache()
+    key = reference.key
+    try:
+        entry = store.find(key) or store.bring(reference)
+    except ModelError as error:
+        raise ModelError(
+            f"{error}. It is not in the cache {store.root} either. Where there is a network, run `earshot models "
+            "fetch`, and give its folder as --models here"
+        ) from error
+    return store.root / entry.path

@@ -103,13 +103,13 @@ def test_top_beyond_the_classes_gives_all_and_below_one_is_refused(folder: Path)
 
 
 def test_the_published_name_wins_among_several_checkpoints(folder: Path) -> None:
-    assert find_checkpoint(str(folder)).name == "small.pth"
-    assert find_checkpoint(str(folder / "small.pth")).name == "small.pth"
+    assert find_checkpoint(folder).name == "small.pth"
+    assert find_checkpoint(folder / "small.pth").name == "small.pth"
     (folder / "other.pth").touch()
     with pytest.raises(ModelError, match=r"2 files \*\.pth, but none called Cnn14_mAP=0\.431\.pth"):
-        find_checkpoint(str(folder))
+        find_checkpoint(folder)
     (folder / CHECKPOINT).touch()
-    assert find_checkpoint(str(folder)).name == CHECKPOINT
+    assert find_checkpoint(folder).name == CHECKPOINT
 
 
 def test_a_missing_checkpoint_names_the_download_and_the_place(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from transforms.media import decode
 
 DEMO = load_profile("demo").handlers()
 ROWS = [pytest.param(h, id=f"{name}-{h.name}") for name in profile_names() for h in load_profile(name).handlers()]
-FILES = [pytest.param(h, id=h.name) for h in load_profile("auto_acd").handlers() if h.model.startswith("~")]
+FILES = [pytest.param(h, id=h.name) for h in load_profile("auto_acd").handlers() if h.model.startswith("https://")]
 RUNNABLE = [pytest.param(handler, id=handler.name) for handler in DEMO]
 ARRAYS = [pytest.param(h, id=h.name) for h in DEMO if isinstance(h.view, MiddleFrame | Audio)]
 
@@ -62,9 +62,9 @@ def test_a_row_travels_to_workers_and_has_a_view_that_can_be_grouped(handler: Cu
 
 @pytest.mark.parametrize("handler", FILES)
 def test_a_published_model_that_is_not_there_is_named(handler: CueHandler, tmp_path: Path) -> None:
-    handler.model = str(tmp_path / "nothing")
-    with pytest.raises(ModelError, match="nothing"):
-        handler.fingerprint()
+    handler = replace(handler, mirror=str(tmp_path / "nothing"))
+    with pytest.raises(ModelError, match=f"{handler.name}: .*nothing"):
+        handler.locate()
 
 
 @pytest.mark.parametrize("handler", RUNNABLE)

@@ -1,0 +1,110 @@
+"""Models in a bucket: an emulator of Google's storage stands in for the bucket, Beam's own client asks it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from apache_beam.io.filesystems import FileSystems
+
+from beam_pipeline.cli import main
+from beam_pipeline.config import load_profile
+from model_handlers import weights
+from model_handlers.weights import ModelError, local_path
+from tests.model_servers import Behaviour, serving
+
+server = pytest.importorskip("gcp_storage_emulator.server")
+pytest.importorskip("apache_beam.io.gcp.gcsfilesystem")
+
+TAGS = Path(__file__).parent.parent / "demo" / "models" / "audio_tags"
+CHECKPOINT, LABELS = (TAGS / "Cnn14_demo.pth").read_bytes(), (TAGS / "class_labels_indices.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[str]:
+    """A bucket ``gs://models``, empty, in memory."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = server.create_server("127.0.0.1", port, in_memory=True, default_bucket="models")
+    running.start()
+    yield f"http://127.0.0.1:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def bucket(emulator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder of the bucket for one test; Beam spends twenty seconds looking for credentials if it is let."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator)
+    monkeypatch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda options: None)
+    monkeypatch.setenv("EARSHOT_CACHE", str(tmp_path / "cache"))
+    return f"gs://models/{tmp_path.name}"
+
+
+def write(url: str, content: bytes) -> None:
+    with FileSystems.create(url) as file:
+        file.write(content)
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.parent.name != "locks")
+
+
+def test_models_go_to_a_bucket_and_come_from_there_once(
+    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pins = hashlib.sha256(CHECKPOINT).hexdigest(), hashlib.md5(LABELS).hexdigest()
+    with serving(Behaviour(files={"/tags.pth": CHECKPOINT, "/labels.csv": LABELS})) as web:
+        profile = tmp_path / "mine.toml"
+        profile.write_text(
+            'description = "tags"\n[caption]\nhandler = "writers:TemplateWriter"\nscene = ""\n'
+            f'[cues.audio_tags]\nhandler = "audio_tags:AudioTags"\nmodel = "{web.url}/tags.pth#sha256={pins[0]}"\n'
+            f'labels = "{web.url}/labels.csv#md5={pins[1]}"\n'
+        )
+        for _ in range(2):
+            assert main(["models", "fetch", "--profile", str(profile), "--to", bucket]) == 0, capsys.readouterr().err
+        assert sorted(path for _, path, _ in web.asked) == ["/labels.csv", "/tags.pth"]
+    assert files_in(tmp_path / "cache") == ["models.json"]  # what has arrived does not stay
+    (index,) = FileSystems.match([f"{bucket}/models.json"])[0].metadata_list
+    assert set(json.loads(FileSystems.open(index.path).read())) == {f"sha256:{pins[0]}", f"md5:{pins[1]}"}
+
+    for _ in range(2):
+        status = main(["models", "check", "--profile", str(profile), "--models", bucket])
+        assert status == 0, capsys.readouterr().err
+    (handler,) = load_profile(str(profile)).handlers()
+    handler.mirror = bucket
+    path = handler.locate()
+    assert path.is_relative_to(tmp_path / "cache")
+    assert path.read_bytes() == CHECKPOINT
+    born = path.stat().st_ino
+    assert handler.locate().stat().st_ino == born
+
+
+def test_a_file_and_a_folder_in_a_bucket_are_pinned_by_their_hash(bucket: str, tmp_path: Path) -> None:
+    for path in TAGS.iterdir():
+        write(f"{bucket}/tags/{path.name}", path.read_bytes())
+    digest = weights.checksum(TAGS)
+    folder = f"{bucket}/tags#{digest.replace(':', '=')}"
+    assert weights.identity(folder) == weights.identity(str(TAGS))
+    assert {path.name: path.read_bytes() for path in local_path(folder).iterdir()} == {
+        path.name: path.read_bytes() for path in TAGS.iterdir()
+    }
+    file = f"{bucket}/tags/class_labels_indices.csv#sha256={hashlib.sha256(LABELS).hexdigest()}"
+    assert local_path(file).read_bytes() == LABELS
+    write(f"{bucket}/tags/more.txt", b"!")
+    assert local_path(folder).is_dir()  # what is in the cache is what the hash says
+    (tmp_path / "cache").rename(tmp_path / "away")
+    with pytest.raises(ModelError, match="the folder's hash is sha256:"):
+        local_path(folder)
+    assert files_in(tmp_path / "cache") == []
+
+
+def test_what_is_not_in_a_bucket_is_named(bucket: str) -> None:
+    with pytest.raises(ModelError, match=f"there is no file and no folder {bucket}/nothing"):
+        local_path(f"{bucket}/nothing#sha256={'0' * 64}")
+    with pytest.raises(ModelError, match=r"there is no models\.json in .*earshot models fetch"):
+        local_path("org/name", "abc", mirror=bucket)
