@@ -59,6 +59,15 @@ def render_frame(scene: Scene, t_s: float, width: int = 320, height: int = 240) 
     return frame
 
 
+def thing_boxes(scene: Scene) -> tuple[tuple[float, float, float, float], ...]:
+    """Returns where each of the scene's sources stands: (x0, y0, x1, y1) in 0..1 of the picture, tight, at rest.
+
+    While a thing sounds it moves within a few hundredths of this box; its rays and shadow are not part of it.
+    """
+    picture = _picture(scene, WIDTH, HEIGHT)
+    return tuple(picture.box(index) for index in range(len(scene.sources)))
+
+
 @lru_cache(maxsize=2)
 def _picture(scene: Scene, width: int, height: int) -> _Picture:
     return _Picture(scene, width, height)
@@ -86,6 +95,13 @@ class _Picture:
         thing = self._things[index]
         x, y = ((np.array([thing.x, thing.y]) - REACH * thing.size) * self._scale).astype(int)
         return max(int(y), 0), max(int(x), 0)
+
+    def box(self, index: int) -> tuple[float, float, float, float]:
+        """What thing `index` covers at rest: (x0, y0, x1, y1) in 0..1 of the picture."""
+        image = Image.new("RGBA", (WIDTH, HEIGHT))
+        self._things[index].draw(Pen(ImageDraw.Draw(image), np.eye(3)[:2]), 0.0)
+        x0, y0, x1, y1 = image.getchannel("A").getbbox() or (0, 0, WIDTH, HEIGHT)
+        return x0 / WIDTH, y0 / HEIGHT, x1 / WIDTH, y1 / HEIGHT
 
     def patch(self, index: int, level: int) -> np.ndarray:
         """The pixels of thing `index` at `level` (0..LEVELS) on its backdrop: uint8 RGB."""
