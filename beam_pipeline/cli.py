@@ -206,7 +206,7 @@ def _caption(options: argparse.Namespace, _: list[str]) -> int:
         for outcome in sorted(outcomes, key=lambda o: order.get(os.path.abspath(o.clip.uri), 0)):
             one_clip(outcome)
         status = _status(result.manifest["counts"])
-    notice(profile.notice)
+    notice(profile.notices())
     return status
 
 

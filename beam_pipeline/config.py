@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from model_handlers.base import CueHandler
 from model_handlers.loudness import Loudness
+from model_handlers.references import parse
 from model_handlers.synchronisation import CLASSES, Synchronisation
 from model_handlers.writers import CaptionWriter
 
@@ -110,6 +111,17 @@ class Profile:
         return tuple(
             _build(CueHandler, name, dict(row), name=name, mirror=self.models) for name, row in self.cues.items()
         )
+
+    def notices(self) -> str:
+        """What a reader of the results has to know: `notice`, and which models may be others tomorrow."""
+        moving = [
+            f"{handler.name} names {reference.place} at {reference.pin!r}, which is no commit: a rerun may use another "
+            "model and not notice; `earshot models fetch` says which commit it is."
+            for handler in self.handlers()
+            for text, revision, _ in handler.references()
+            if (reference := parse(text, revision)).moves
+        ]
+        return " ".join([self.notice, *moving]).strip()
 
     def writer(self) -> CaptionWriter:
         """Builds the caption writer."""

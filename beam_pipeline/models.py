@@ -19,7 +19,7 @@ from beam_pipeline.config import ConfigError, Profile
 from beam_pipeline.show import errors, plain
 from model_handlers.base import CueHandler, Example, Items
 from model_handlers.downloads import Progress
-from model_handlers.references import Reference, parse
+from model_handlers.references import Reference, commit, parse
 from model_handlers.store import Entry, Store, cache, place_index, remote, upload
 from model_handlers.views import Decoded, Listed, Listing, View
 from model_handlers.weights import ModelError
@@ -86,10 +86,13 @@ def fetch(profile: Profile, place: str, progress: Progress) -> Iterator[Fetched]
                 continue
             present = bool(reference.pin) and _present(place, reference, patterns)
             entry = _bring(place, reference, patterns, progress)
+            now = commit(reference) if reference.moves and not present else ""
         except ModelError as error:
             yield Fetched(shown, 0, 0, str(error), False)
             continue
         state = "was there" if present else "fetched"
+        if now:
+            state = f"fetched; {reference.pin} is commit {now} now: write that in the profile's row"
         if not reference.pin:  # its place is named after the hash
             pin = Path(entry.path).parent.name.replace("-", "=", 1)
             state = f"fetched, but a run needs the hash in the profile's row: {reference.place}#{pin}"

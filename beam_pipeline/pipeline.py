@@ -110,7 +110,7 @@ def recipe(profile: Profile) -> dict[str, Any]:
     }
     return {
         "profile": profile.name,
-        "notice": profile.notice,
+        "notice": profile.notices(),
         "cues": cues,
         "filters": asdict(profile.filters),
         "writer": profile.writer().fingerprint(),

@@ -15,6 +15,7 @@ from model_handlers.views import MiddleFrame
 if TYPE_CHECKING:
     import torch
 
+
 @dataclass(frozen=True)
 class Captioner:
     """BLIP-2 ready to run.

@@ -15,6 +15,7 @@ from model_handlers.downloads import ModelError, Source, listed
 
 PACKAGE = "pkg://"
 _PIN = re.compile(r"sha256=([0-9a-f]{64})|md5=([0-9a-f]{32})")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w.-]+))?")
 
 
@@ -49,6 +50,11 @@ class Reference:
                 "(or #md5=…); `earshot models fetch` says what the hash is"
             )
         return self.pin
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is a hub repository at a branch or a tag, which may be another model tomorrow."""
+        return self.kind == "hub" and not _COMMIT.fullmatch(self.pin)
 
     @property
     def filename(self) -> str:
@@ -142,6 +148,14 @@ def _hub_sources(reference: Reference, patterns: tuple[str, ...], root: str) -> 
         )
         for file in wanted
     ]
+
+
+def commit(reference: Reference) -> str:
+    """The commit that a hub repository's branch or tag stands for at this moment."""
+    from huggingface_hub import HfApi
+
+    with hub_errors(reference.place, reference.pin):
+        return HfApi().model_info(reference.place, revision=reference.pin).sha or ""
 
 
 @contextmanager

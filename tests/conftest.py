@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kinds = [None] * 12 + list(FAULTS)
     write_scenes([make_scene(SEED, index, fault=kind) for index, kind in enumerate(kinds)], folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from threads, and lose much on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -31,7 +31,7 @@ class Behaviour:
 
     Attributes:
         files: path → content.
-        models: hub id → file name → content; served in the hub's protocol, at `COMMIT`.
+        models: hub id → file name → content; served in the hub's protocol, at `COMMIT`, where ``main`` is.
         redirects: path → where to.
         cuts: path → after how many bytes to hang up, one for each request; when they are used up, it no longer does.
         answers: path → status codes to give first.
@@ -124,13 +124,15 @@ def _answer(request: BaseHTTPRequestHandler, behaviour: Behaviour) -> None:
         return _send(request, behaviour.answers[path].pop(0), b"")
     if path in behaviour.redirects:
         return _send(request, 302, b"", {"Location": behaviour.redirects[path]})
-    if tree := re.fullmatch(rf"/api/models/([^/]+/[^/]+)/tree/{COMMIT}", path):
+    if named := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/main", path):
+        return _send(request, 200, json.dumps({"id": named[1], "sha": COMMIT}).encode())
+    if tree := re.fullmatch(rf"/api/models/([^/]+/[^/]+)/tree/(?:{COMMIT}|main)", path):
         if tree[1] in behaviour.models:
             return _send(request, 200, json.dumps(behaviour.listing(tree[1])).encode())
         return _send(request, 404, b"", {"X-Error-Code": "RepoNotFound"})
     headers = {}
     content = behaviour.files.get(path)
-    if file := re.fullmatch(rf"/([^/]+/[^/]+)/resolve/{COMMIT}/(.+)", path):
+    if file := re.fullmatch(rf"/([^/]+/[^/]+)/resolve/(?:{COMMIT}|main)/(.+)", path):
         content = behaviour.models.get(file[1], {}).get(file[2])
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(content or b"").hexdigest()}"'}
     if content is None:

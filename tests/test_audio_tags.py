@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import pickle
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +19,10 @@ from model_handlers.nets.cnn14 import Cnn14
 from model_handlers.views import Audio, Header, MediaInfo
 from model_handlers.weights import ModelError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = ("Speech", "Bark", "Vehicle horn, car horn, honking", "Music", "Silence")
 DEMO = "pkg://demo/models/audio_tags"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from threads, and lose much on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def write_labels(path: Path, names: tuple[str, ...] = NAMES) -> None:

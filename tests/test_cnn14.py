@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,16 +13,9 @@ import torch
 from model_handlers.nets.cnn14 import Cnn14, load_cnn14, mel_bands
 from model_handlers.weights import ModelError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 KERNEL = "spectrogram_extractor.stft.conv_imag.weight"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from threads, and lose much on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

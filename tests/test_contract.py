@@ -21,7 +21,7 @@ from transforms.media import decode
 
 DEMO = load_profile("demo").handlers()
 ROWS = [pytest.param(h, id=f"{name}-{h.name}") for name in profile_names() for h in load_profile(name).handlers()]
-FILES = [pytest.param(h, id=h.name) for h in load_profile("auto_acd").handlers() if h.model.startswith("https://")]
+FILES = [pytest.param(h, id=h.name) for h in load_profile("auto_acd").handlers() if "://" in h.model]
 RUNNABLE = [pytest.param(handler, id=handler.name) for handler in DEMO]
 ARRAYS = [pytest.param(h, id=h.name) for h in DEMO if isinstance(h.view, MiddleFrame | Audio)]
 

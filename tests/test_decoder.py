@@ -325,6 +325,7 @@ def test_remote_files_that_cannot_be_had_say_why(clip: Path) -> None:
 
 def test_a_child_does_not_grow_with_the_clips_it_has_decoded(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", seconds=6.0, size=(640, 480))
+
     def anonymous_mb(pid: int) -> float:
         status = Path(f"/proc/{pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")) / 1024

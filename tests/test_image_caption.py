@@ -19,16 +19,10 @@ from model_handlers.views import MiddleFrame
 from model_handlers.weights import ModelError, local_path
 from transforms.media import Limits, decode
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DEMO = "pkg://demo/models/image_caption"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -159,6 +159,19 @@ def test_what_was_fetched_serves_without_a_network_and_is_the_same_model(
     assert caption in said.splitlines()
 
 
+def test_a_model_at_a_branch_is_fetched_with_its_commit_and_a_warning(
+    tmp_path: Path, server: Behaviour, here: Here
+) -> None:
+    profile, place = write_profile(tmp_path, server.url, commit="main"), tmp_path / "place"
+    status, out, err = earshot("models", "fetch", "--profile", profile, "--to", place)
+    assert status == 0, err
+    assert f"main is commit {COMMIT} now" in " ".join(out.replace("│", " ").split())
+    write_clip(make_scene(4321, 0), tmp_path / "clip.mp4")
+    status, out, _ = here("caption", tmp_path / "clip.mp4", "--profile", profile, "--models", place)
+    assert status == 0
+    assert f"image_caption names {BLIP2} at 'main', which is no commit" in " ".join(out.split())
+
+
 def test_a_fetch_that_was_killed_is_completed_by_the_next(tmp_path: Path, server: Behaviour, profile: Path) -> None:
     place = tmp_path / "place"
     server.pause_s = 0.02  # two seconds for the largest file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,20 +41,14 @@ from model_handlers.views import MiddleFrame
 from model_handlers.weights import ModelError, local_path
 from transforms.media import Limits, decode
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DEMO = "pkg://demo/models/objects"
 NAMES = ("dog", "fire truck", "Vacuum  cleaner")
 KINDS = {
     "grounding-dino": (GroundingDinoConfig, GroundingDinoForObjectDetection),
     "mm-grounding-dino": (MMGroundingDinoConfig, MMGroundingDinoForObjectDetection),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def save_random_model(folder: Path, kind: str, max_text_len: int = 64) -> None:
