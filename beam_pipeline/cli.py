@@ -63,11 +63,12 @@ def parser() -> argparse.ArgumentParser:
     placed = "the place that `earshot models fetch` filled: a folder, or gs://…; default: the network"
     run.add_argument("--models", default="", metavar="PLACE", help=placed)
     run.add_argument("--clips", required=True, metavar="SOURCE", help="where the clips are listed; see below")
-    run.add_argument("--output", required=True, metavar="DIR", help="each run writes a new folder below DIR/runs")
+    run.add_argument("--output", required=True, metavar="DIR", help="the dataset's folder; each run adds a version")
     run.add_argument("--media", default="", metavar="TEMPLATE", help="where a listed clip's file is; see below")
     run.add_argument("--source-format", default="auto", choices=("auto", "media", "audioset", "vggsound", "earshot"))
     run.add_argument("--class-labels", default="", metavar="CSV", help="AudioSet's class_labels_indices.csv")
     run.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
+    run.add_argument("--retry-failed", action="store_true", help="compute again what failed for good as well")
     run.add_argument("--shards", type=_count, default=1, metavar="N", help="files per dataset; 0: the runner chooses")
 
     demo = commands.add_parser(
@@ -167,7 +168,15 @@ def _run(options: argparse.Namespace, flags: list[str]) -> int:
     )
     profile = _profile(options)
     own = [name.replace("_", "-") for name in vars(options)]
-    result = run(profile, source, options.output, flags, shards=options.shards, own_options=own)
+    result = run(
+        profile,
+        source,
+        options.output,
+        flags,
+        retry_failed=options.retry_failed,
+        shards=options.shards,
+        own_options=own,
+    )
     first = [caption for caption, _ in zip(result.read("captions"), range(10), strict=False)]
     if first:
         console.print(captions_table(first, "The first captions"))

@@ -157,6 +157,7 @@ def _try(handler: CueHandler, clip_for: Callable[[View], Path]) -> tuple[Checked
         handler.fingerprint()
         started = time.perf_counter()
         model = handler.load_model()
+        model.get()
         load_s = time.perf_counter() - started
         (answer,) = handler.run_inference([Example("check", _decode(handler.view, clip_for))], model)
     except (ModelError, MediaError, ImportError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -20,19 +20,33 @@ from transforms.join import JoinCues
 from transforms.media import Limits
 from transforms.progress import Tick
 from transforms.publish import Publish
+from transforms.recall import Recall, Wanted
+from transforms.records import Finding, Written
+from transforms.store import Store
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: a profile applied to a source of clips, published in a folder of its own.
+    """One run: a profile applied to a source of clips, published as a version of a dataset.
 
-    `progress` is a local folder for ticks, for runs whose workers share this machine's disk; empty elsewhere.
+    Attributes:
+        profile: which cues, filters and writer.
+        source: which clips.
+        root: the dataset's folder.
+        version: this run's number, claimed for it.
+        facts: what the manifest says of the run.
+        retry_failed: computes what failed in earlier runs again, even where no retry may help.
+        limits: of decoding.
+        shards: files per dataset; 0 leaves it to the runner.
+        progress: a local folder for ticks, for runs whose workers share this machine's disk; empty elsewhere.
     """
 
     profile: Profile
     source: ClipSource
-    folder: str
+    root: str
+    version: int
     facts: dict[str, Any]
+    retry_failed: bool = False
     limits: Limits = field(default_factory=Limits)
     shards: int = 1
     progress: str = ""
@@ -40,7 +54,7 @@ class Run:
 
 def build(pipeline: beam.Pipeline, run: Run) -> None:
     """Adds the whole job to `pipeline`; the caller owns the pipeline and runs it."""
-    handlers = run.profile.handlers()
+    handlers, writer, store = run.profile.handlers(), run.profile.writer(), Store.at(run.root)
     names = tuple(handler.name for handler in handlers)
 
     # Which clips there are, and which of them their labels rule out before any media is opened.
@@ -48,24 +62,39 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
     labels = read.clips | "label filter" >> Filter(label_checks(run.profile))
     clips = labels.kept | "listed" >> Tick("clips", run.progress)
 
-    # Cues: one composite per view, so that media never leaves the stage that decodes it.
-    outcomes = [
-        clips | f"{view_label(view)} cues" >> ComputeCues(group, run.limits, run.progress)
+    # What earlier runs know of them.
+    wanted = tuple(map(Wanted.of, handlers))
+    works = clips | "recall" >> Recall(store, wanted, writer.fingerprint(), run.retry_failed, run.progress)
+
+    # The cues that are missing: one composite per view, so that media never leaves the stage that decodes it.
+    computed = [
+        works | f"{view_label(view)} cues" >> ComputeCues(group, run.limits, store, run.progress)
         for view, group in by_view(handlers).items()
-    ] | "all cues" >> beam.Flatten()
-    joined = (clips, outcomes) | "join" >> JoinCues(names)
+    ]
+    findings = [view["findings"] for view in computed] | "all cues" >> beam.Flatten()
+    joined = (works, findings) | "join" >> JoinCues(names)
 
     # What is left after the filters gets a caption.
     synced = joined.sheets | "sync filter" >> Filter(sheet_checks(run.profile))
-    written = synced.kept | "caption" >> WriteCaptions(run.profile.writer(), run.progress)
+    written = synced.kept | "caption" >> WriteCaptions(writer, store, run.progress)
 
     # Every listed row ends as exactly one of three.
+    spent = [
+        rows | f"{what} costs" >> beam.FlatMap(_cost)
+        for what, rows in (("cue", findings), ("caption", written["fresh"]))
+    ]
     _ = {
         "listed": read.listed,
-        "captions": written.captions,
-        "rejected": [labels.rejected, synced.rejected, written.rejected] | "all rejected" >> beam.Flatten(),
+        "captions": written["captions"],
+        "rejected": [labels.rejected, synced.rejected, written["rejected"]] | "all rejected" >> beam.Flatten(),
         "failed": [read.failed, joined.failed] | "all failed" >> beam.Flatten(),
-    } | "publish" >> Publish(run.folder, run.facts, run.shards)
+        "costs": [*spent, *(view["costs"] for view in computed)] | "all costs" >> beam.Flatten(),
+    } | "publish" >> Publish(run.root, run.version, run.facts, run.shards)
+
+
+def _cost(row: Finding | Written) -> Iterator[tuple[str, float]]:
+    if row.seconds:  # else no model was asked
+        yield row.name if isinstance(row, Finding) else "caption", row.seconds
 
 
 def by_view(handlers: tuple[CueHandler, ...]) -> dict[View, tuple[CueHandler, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import logging
 import re
 import secrets
@@ -24,6 +23,7 @@ from beam_pipeline.config import ConfigError, Profile
 from beam_pipeline.options import beam_options, is_local, runner_for
 from beam_pipeline.pipeline import Run, build, recipe
 from beam_pipeline.show import progress_bars
+from transforms import versions
 from transforms.avro import read_avro
 from transforms.ingest import ClipSource
 from transforms.media import Limits
@@ -40,14 +40,25 @@ class Result:
     """What a finished run left behind.
 
     Attributes:
-        folder: the run's own folder.
-        manifest: the content of its ``manifest.json``.
+        root: the dataset's folder.
+        version: the one to read: what the run published or, where nothing has changed, what was there.
+        manifest: that version's.
+        costs: by step, how many ``clips`` this run worked on, and the ``seconds`` that took.
         seconds: wall-clock time.
+        unchanged: whether the run found every record as it was.
     """
 
-    folder: str
+    root: str
+    version: int
     manifest: dict[str, Any]
+    costs: dict[str, Any]
     seconds: float
+    unchanged: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Where the version's files lie."""
+        return versions.folder(self.root, self.version)
 
     def read(self, name: str) -> Iterator[Any]:
         """The records of ``captions``, ``rejected`` or ``failed``."""
@@ -61,66 +72,66 @@ def run(
     output: str,
     flags: Sequence[str] = (),
     *,
+    retry_failed: bool = False,
     limits: Limits | None = None,
     shards: int = 1,
     quiet: bool = False,
     own_options: Sequence[str] = (),
 ) -> Result:
-    """Runs `profile` over `source` and publishes in a new folder below ``<output>/runs``.
+    """Runs `profile` over `source` and publishes what came out as a version of the dataset in `output`.
 
-    Raises `ConfigError`, `SourceError` or `ModelError` before any work where they can be seen by then, and `RunError`
-    when the job fails; a run that failed or was stopped leaves no folder.
+    What earlier runs into `output` know is not computed again. Raises
+    `ConfigError`, `SourceError` or `ModelError` before any work where they can be seen by then, and `RunError` when the
+    job fails; a run that failed or was stopped publishes nothing, but
+    what it computed is kept.
     """
     options = beam_options(flags, own_options)
     runner = runner_for(options)
     local = is_local(options)
     started = datetime.now(UTC)
-    folder = _folder(output, started)
+    name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     facts = {
-        "run": folder.rstrip("/").rsplit("/", 1)[-1],
+        "run": name,
         "started": started.isoformat(timespec="seconds"),
         "earshot": _version("earshot-captions"),
         "apache_beam": _version("apache-beam"),
         "source": asdict(source),
         **recipe(profile),
     }
-    with tempfile.TemporaryDirectory(prefix="earshot-") as ticks:
-        job = Run(profile, source, folder, facts, limits or Limits(), shards, ticks if local else "")
+    with tempfile.TemporaryDirectory(prefix="earshot-") as ticks, _claimed(output, name) as version:
+        facts["version"] = version
+        job = Run(
+            profile, source, output, version, facts, retry_failed, limits or Limits(), shards, ticks if local else ""
+        )
         pipeline = beam.Pipeline(runner=runner, options=options)
         build(pipeline, job)
         clock = time.monotonic()
         steps = [handler.name for handler in profile.handlers()]
-        with _made(folder), _failures_explained(), _shown(ticks, steps, quiet or not local):
+        with _failures_explained(), _shown(ticks, steps, quiet or not local):
             state = pipeline.run().wait_until_finish()
             if state not in (None, "DONE"):
                 raise RuntimeError(f"the job ended as {state}")
         seconds = time.monotonic() - clock
-    with FileSystems.open(FileSystems.join(folder, "manifest.json")) as file:
-        return Result(folder, json.loads(file.read()), seconds)
-
-
-def _folder(output: str, started: datetime) -> str:
-    try:
-        return FileSystems.join(output, "runs", f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}")
-    except ValueError as error:
-        raise ConfigError(f"--output {output}: {error}") from None
+        done = versions.manifest(output, version)
+    if (same := done.get("same_as")) is not None:
+        versions.remove(output, version)
+        version = same
+    return Result(output, version, versions.manifest(output, version), done["costs"], seconds, same is not None)
 
 
 @contextmanager
-def _made(folder: str) -> Iterator[None]:
-    """Makes the run's folder, and removes it again when the run fails: without a manifest it holds no dataset."""
+def _claimed(output: str, run: str) -> Iterator[int]:
+    """Takes a version's number for a run, and gives it back when the run fails: without a manifest it is no version."""
     try:
-        FileSystems.mkdirs(folder)
-        probe = FileSystems.join(folder, "writable")
-        FileSystems.create(probe).close()
-        FileSystems.delete([probe])
+        versions.current(output)
+        version = versions.claim(output, run)
     except (OSError, BeamIOError, ValueError) as error:
-        raise ConfigError(f"--output: cannot write to {folder}: {error}") from None
+        raise ConfigError(f"--output {output}: cannot be written to: {error}") from None
     try:
-        yield
+        yield version
     except BaseException:
         with suppress(OSError, BeamIOError):
-            FileSystems.delete([folder])
+            versions.remove(output, version)
         raise
 
 

@@ -109,13 +109,29 @@ def summary(result: Result) -> None:
         for reason, number in _reasons(reasons, name):
             table.add_row(f"[dim]{number}[/]", f"[dim]  {plain(reason)}[/]")
     console.print(table)
+    console.print(costs_table(result.costs, counts["clips_in"]))
     rate = counts["clips_in"] / result.seconds if result.seconds else 0.0
     console.print(f"{result.seconds:.1f} s, {rate:.2f} clips/s", highlight=False)
+    stands = "every record is as it was, so nothing is published" if result.unchanged else "published"
+    console.print(f"  version: {result.version} ({stands})", highlight=False)
     for name, files in result.manifest["files"].items():
         for file in files:
             console.print(f"{name:>9}: {plain(result.folder)}/{plain(file)}", highlight=False, soft_wrap=True)
     console.print(f" manifest: {plain(result.folder)}/manifest.json", highlight=False, soft_wrap=True)
     notice(result.manifest["notice"])
+
+
+def costs_table(costs: dict[str, dict[str, float]], clips: int) -> Table:
+    """What a run had to do, step by step; a step that it lacks found everything done."""
+    table = Table(title="What it took", title_justify="left")
+    table.add_column("step", overflow="fold")
+    for column in ("clips", "seconds", "s per clip"):
+        table.add_column(column, justify="right")
+    for step, spent in costs.items():
+        each = spent["seconds"] / spent["clips"] if spent["clips"] else 0.0
+        table.add_row(plain(step), str(spent["clips"]), f"{spent['seconds']:.1f}", f"{each:.3f}")
+    table.caption = f"of {clips} clips; what earlier runs know is not computed again"
+    return table
 
 
 def notice(text: str) -> None:

@@ -39,6 +39,7 @@ def measure(handler: CueHandler, examples: Sequence[Example], sizes: Sequence[in
         torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
     model = handler.load_model()
+    model.get()
     load_s = time.perf_counter() - started
     speed = {}
     for size in sizes:

@@ -112,7 +112,7 @@ def objects(folder: Path) -> str:
 
 
 def audio_caption(folder: Path) -> str:
-    """EffB2-Trm, 12.6 M parameters, with a vocabulary of 4981 words. It never ends a sentence before its 20 words."""
+    """EffB2-Trm, 11.5 M parameters, with a vocabulary of 4981 words. It never ends a sentence before its 20 words."""
     config = EffB2TrmConfig()
     state = {f"{PREFIX}{name}": tensor for name, tensor in EffB2Trm(config).state_dict().items()}
     torch.save(state, folder / "pytorch_model.bin")

@@ -10,12 +10,12 @@ from beam_pipeline.pipeline import by_view, label_checks, sheet_checks
 from model_handlers.base import CueHandler, Example
 from model_handlers.views import Decoded, Listed, Listing, View
 from transforms.caption import brief, to_caption
-from transforms.cues import CueInfo
+from transforms.cues import CueInfo, subject
 from transforms.filters import first_verdict
 from transforms.ingest import ClipSource, read_clips
-from transforms.join import Outcome, join_cues
+from transforms.join import join_cues
 from transforms.media import Limits, MediaError, NoTrack, decode
-from transforms.records import Caption, Clip, CueFailure, Failure, Rejection
+from transforms.records import Caption, Clip, Failure, Finding, Rejection, Written
 
 
 def plain_run(profile: Profile, source: ClipSource) -> list[Caption | Rejection | Failure]:
@@ -29,26 +29,27 @@ def plain_run(profile: Profile, source: ClipSource) -> list[Caption | Rejection 
         wanted.append(clip) if verdict is None else ended.append(Rejection(clip, *verdict))
 
     handlers = profile.handlers()
-    outcomes: dict[str, list[Outcome]] = {clip.clip_id: [] for clip in wanted}
+    findings: dict[str, list[Finding]] = {clip.clip_id: [] for clip in wanted}
     for group in by_view(handlers).values():
-        for outcome in _view_outcomes(group, wanted):
-            outcomes[outcome.clip_id].append(outcome)
+        for finding in _view_findings(group, wanted):
+            findings[finding.clip_id].append(finding)
 
     writer = profile.writer()
     model = writer.load()
     for clip in wanted:
-        sheet = join_cues(clip, outcomes[clip.clip_id], tuple(handler.name for handler in handlers))
+        sheet = join_cues(clip, findings[clip.clip_id], tuple(handler.name for handler in handlers))
         if isinstance(sheet, Failure):
             ended.append(sheet)
         elif verdict := first_verdict(sheet, sheet_checks(profile)):
             ended.append(Rejection(sheet.clip, *verdict, cues=sheet.cues))
         else:
-            (draft,) = writer.write([brief(sheet)], model)
-            ended.append(to_caption(sheet, draft, writer.fingerprint()))
+            (draft,) = writer.write([brief(sheet, writer.needs)], model)
+            written = Written(clip.clip_id, "", draft.caption, draft.abstained)
+            ended.append(to_caption(sheet, written, writer.fingerprint()))
     return ended
 
 
-def _view_outcomes(handlers: tuple[CueHandler, ...], clips: list[Clip]) -> Iterator[Outcome]:
+def _view_findings(handlers: tuple[CueHandler, ...], clips: list[Clip]) -> Iterator[Finding]:
     """Decodes one view of every clip and asks its handlers, in batches of the largest handler's size."""
     infos = {handler.name: CueInfo.of(handler) for handler in handlers}
     models = {handler.name: handler.load() for handler in handlers}
@@ -58,18 +59,19 @@ def _view_outcomes(handlers: tuple[CueHandler, ...], clips: list[Clip]) -> Itera
     while some := list(islice(remaining, size)):
         batch = []
         for clip in some:
+            of = subject(clip, view)
             try:
-                batch.append(Example(clip.clip_id, _decoded(clip, view, limits)))
+                batch.append(Example(clip.clip_id, _decoded(clip, view, limits), of))
             except NoTrack as missing:
-                yield from (info.cue(clip.clip_id, skipped=str(missing)) for info in infos.values())
+                yield from (info.finding(clip.clip_id, of, skipped=str(missing)) for info in infos.values())
             except MediaError as error:
                 for info in infos.values():
-                    yield CueFailure(clip.clip_id, info.name, str(error), error.retryable)
+                    yield info.finding(clip.clip_id, of, error=str(error), retryable=error.retryable)
         for handler in handlers:
             for start in range(0, len(batch), handler.batch_size):
                 part = batch[start : start + handler.batch_size]
                 for example, items in zip(part, handler.predict(part, models[handler.name]), strict=True):
-                    yield infos[handler.name].cue(example.clip_id, items=tuple(items))
+                    yield infos[handler.name].finding(example.clip_id, example.subject, items=tuple(items))
 
 
 def _decoded(clip: Clip, view: View, limits: Limits) -> Decoded:

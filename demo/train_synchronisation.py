@@ -319,7 +319,7 @@ def held_out(kind: str, count: int, seed: int) -> Iterator[Example]:
 
 def measure(handler: Synchronisation, clips: dict[str, Iterable[Example]]) -> dict[str, Any]:
     """Judges clips of every kind; returns how good the guesses are and the error rates of every rule."""
-    model = handler.load_model()
+    model = handler.load()
     items: dict[str, list[Items]] = {kind: [] for kind in KINDS}
     spent = []
     for kind in KINDS:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -43,10 +44,17 @@ Items = tuple[Item, ...]
 
 @dataclass(frozen=True)
 class Example:
-    """One clip as a model sees it: its id (which also seeds whatever is random) and its decoded view."""
+    """One clip as a model sees it.
+
+    Attributes:
+        clip_id: also seeds whatever is random.
+        view: what was decoded for the model.
+        subject: which part of the file, or what else of the clip, that is; handed on to the `Prediction`.
+    """
 
     clip_id: str
     view: Decoded
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,30 @@ class Prediction:
     seconds: float
     error: str | None = None
     retryable: bool = False
+    subject: str = ""
+
+
+class Loaded(Generic[ModelT]):
+    """A model that is loaded when the first batch comes: a worker with nothing to compute never loads it."""
+
+    def __init__(self, load: Callable[[], ModelT]):
+        self._load, self._lock = load, threading.Lock()
+
+    @classmethod
+    def of(cls, model: ModelT) -> Loaded[ModelT]:
+        """One that is loaded already."""
+        return cls(lambda: model)
+
+    def get(self) -> ModelT:
+        """The model. Raises what loading it raises."""
+        with self._lock:
+            if not hasattr(self, "_model"):
+                self._model = self._load()
+        return self._model
 
 
 @dataclass(kw_only=True)
-class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
+class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[ModelT]):
     """A cue model on Beam's `ModelHandler` contract.
 
     A subclass is a dataclass whose further fields are the parameters that a profile's row may set. It supplies `view`,
@@ -150,13 +178,13 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
 
     # What follows is Beam's side of the contract; subclasses leave it alone.
 
-    def load_model(self) -> ModelT:
-        return self.load()
+    def load_model(self) -> Loaded[ModelT]:
+        return Loaded(self.load)
 
     def run_inference(
-        self, batch: Sequence[Example], model: ModelT, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[Example], model: Loaded[ModelT], inference_args: dict[str, Any] | None = None
     ) -> list[Prediction]:
-        return list(self._answer(list(batch), model))
+        return list(self._answer(list(batch), model.get()))
 
     def get_num_bytes(self, batch: Sequence[Example]) -> int:
         return sum(_num_bytes(example.view) for example in batch)
@@ -182,13 +210,14 @@ class CueHandler(ModelHandler[Example, Prediction, ModelT], Generic[ModelT]):
                 return
             seconds = time.perf_counter() - started
             retryable = isinstance(error, OSError) or _out_of_memory(error)
-            yield Prediction(batch[0].clip_id, (), seconds, f"{type(error).__name__}: {error}", retryable)
+            said = f"{type(error).__name__}: {error}"
+            yield Prediction(batch[0].clip_id, (), seconds, said, retryable, batch[0].subject)
             return
         if len(answers) != len(batch):
             raise AssertionError(f"{self.name}: {len(answers)} answers for {len(batch)} clips")
         seconds = (time.perf_counter() - started) / len(batch)
         for example, items in zip(batch, answers, strict=True):
-            yield Prediction(example.clip_id, tuple(items), seconds)
+            yield Prediction(example.clip_id, tuple(items), seconds, subject=example.subject)
 
     def _identity(self, reference: str, revision: str = "") -> str:
         try:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from apache_beam.ml.inference.base import ModelHandler
 
-from model_handlers.base import Items
+from model_handlers.base import Items, Loaded
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,15 @@ class Brief:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a writer answers: a caption, or the reason why it wrote none."""
+    """What a writer answers: a caption, or the reason why it wrote none; and the seconds that it took."""
 
     caption: str = ""
     abstained: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(kw_only=True)
-class CaptionWriter(ModelHandler[Brief, Draft, Any]):
+class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
     """A writer on Beam's `ModelHandler` contract. A subclass supplies `load` and `write`; its fields are its row."""
 
     batch_size: int = 16
@@ -52,23 +54,25 @@ class CaptionWriter(ModelHandler[Brief, Draft, Any]):
         return ()
 
     def load(self) -> Any:
-        """Returns the model that `write` is given. Beam wants something that can be referred to weakly."""
+        """Returns the model that `write` is given."""
         raise NotImplementedError
 
     def write(self, briefs: Sequence[Brief], model: Any) -> list[Draft]:
         """Returns one draft for each brief, in order."""
         raise NotImplementedError
 
-    def load_model(self) -> Any:
-        return self.load()
+    def load_model(self) -> Loaded:
+        return Loaded(self.load)
 
     def run_inference(
-        self, batch: Sequence[Brief], model: Any, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[Brief], model: Loaded, inference_args: dict[str, Any] | None = None
     ) -> list[Draft]:
-        drafts = self.write(batch, model)
+        started = time.perf_counter()
+        drafts = self.write(batch, model.get())
         if len(drafts) != len(batch):
             raise AssertionError(f"{type(self).__name__}: {len(drafts)} drafts for {len(batch)} briefs")
-        return drafts
+        seconds = (time.perf_counter() - started) / len(batch)
+        return [replace(draft, seconds=seconds) for draft in drafts]
 
     def get_num_bytes(self, batch: Sequence[Brief]) -> int:
         return sum(len(str(brief)) for brief in batch)
@@ -92,10 +96,6 @@ _SENTENCES = (
     "The sound of {sounds} is heard{place}.",
     "{sounds} sounds{place}.",
 )
-
-
-class _Template:
-    """Stands where another writer has its model."""
 
 
 @dataclass(kw_only=True)
@@ -122,10 +122,10 @@ class TemplateWriter(CaptionWriter):
     def needs(self) -> tuple[str, ...]:
         return (self.tags, self.scene) if self.scene else (self.tags,)
 
-    def load(self) -> _Template:
-        return _Template()
+    def load(self) -> None:
+        """There is nothing to load."""
 
-    def write(self, briefs: Sequence[Brief], model: _Template) -> list[Draft]:
+    def write(self, briefs: Sequence[Brief], model: None) -> list[Draft]:
         return [self.sentence(brief) for brief in briefs]
 
     def sentence(self, brief: Brief) -> Draft:

@@ -14,7 +14,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.testing.util import assert_that
 
-from model_handlers.base import CueHandler, Example, Item, Items, Prediction
+from model_handlers.base import CueHandler, Example, Item, Items, Loaded, Prediction
 from model_handlers.views import Audio, AudioVideo, AudioVideoView, MediaInfo, MiddleFrame, View
 
 
@@ -83,7 +83,7 @@ def texts(predictions) -> list[str | None]:
 
 
 def test_each_clip_is_answered_once_and_in_order():
-    answers = Brightness(name="light").run_inference(clips(3, 1, 2), Log())
+    answers = Brightness(name="light").run_inference(clips(3, 1, 2), Loaded.of(Log()))
     assert [(a.clip_id, a.error) for a in answers] == [("clip0", None), ("clip1", None), ("clip2", None)]
     assert texts(answers) == ["3.0", "1.0", "2.0"]
     assert all(a.seconds > 0 for a in answers)
@@ -107,7 +107,7 @@ def test_batches_through_beam_are_of_the_size_asked_for():
 
 def test_batch_that_does_not_fit_is_halved_until_it_does():
     model = Log()
-    answers = Brightness(name="light", fits=2).run_inference(clips(1, 2, 3, 4, 5, 6, 7, 8), model)
+    answers = Brightness(name="light", fits=2).run_inference(clips(1, 2, 3, 4, 5, 6, 7, 8), Loaded.of(model))
     assert texts(answers) == [f"{i}.0" for i in range(1, 9)]
     assert [a.error for a in answers] == [None] * 8
     assert model.sizes == [8, 4, 2, 2, 4, 2, 2]
@@ -120,18 +120,18 @@ def test_allocation_that_really_fails_is_survived():
                 torch.empty(len(batch) << 50)
             return super().predict(batch, model)
 
-    answers = Greedy(name="light").run_inference(clips(1, 2, 3), Log())
+    answers = Greedy(name="light").run_inference(clips(1, 2, 3), Loaded.of(Log()))
     assert texts(answers) == ["1.0", "2.0", "3.0"]
 
 
 def test_clip_that_never_fits_fails_alone_and_says_so():
-    (answer,) = Brightness(name="light", fits=0).run_inference(clips(5), Log())
+    (answer,) = Brightness(name="light", fits=0).run_inference(clips(5), Loaded.of(Log()))
     assert answer.items == ()
     assert answer.error.startswith("OutOfMemoryError: CUDA out of memory")
 
 
 def test_one_bad_clip_fails_alone():
-    answers = Brightness(name="light").run_inference(clips(1, 2, 0, 4), Log())
+    answers = Brightness(name="light").run_inference(clips(1, 2, 0, 4), Loaded.of(Log()))
     assert texts(answers) == ["1.0", "2.0", None, "4.0"]
     assert [a.error for a in answers] == [None, None, "ValueError: black", None]
 
@@ -147,14 +147,14 @@ def test_one_bad_clip_fails_alone_through_beam():
 
 def test_too_few_answers_stop_the_run():
     with pytest.raises(AssertionError, match="light: 2 answers for 3 clips"):
-        Forgetful(name="light").run_inference(clips(1, 2, 3), Log())
+        Forgetful(name="light").run_inference(clips(1, 2, 3), Loaded.of(Log()))
     with pytest.raises(AssertionError, match="2 answers for 3 clips"):
         run(Forgetful(name="light"), clips(1, 2, 3), len)
 
 
 def test_bug_in_a_handler_stops_the_run():
     with pytest.raises(TypeError, match="a bug"):
-        Buggy(name="light").run_inference(clips(1, 2), Log())
+        Buggy(name="light").run_inference(clips(1, 2), Loaded.of(Log()))
 
 
 def test_parameters_come_from_the_row_only():

@@ -13,7 +13,7 @@ from transformers import Blip2ForConditionalGeneration, OPTConfig, OPTForCausalL
 
 from demo.train_image_caption import TRAINING_SEED, draw_pictures, make_model, make_processor, train, training_scenes
 from demo.world import PLACES, SOURCES, image_caption, make_scene, make_scenes, render_frame, write_clip
-from model_handlers.base import Example, Item
+from model_handlers.base import Example, Item, Loaded
 from model_handlers.image_caption import Captioner, ImageCaption, _items
 from model_handlers.views import MiddleFrame
 from model_handlers.weights import ModelError, local_path
@@ -54,7 +54,7 @@ def examples(scenes):
 
 
 def test_demo_model_captions_scenes_it_never_saw(handler, captioner, scenes, examples):
-    answers = handler.run_inference(examples, captioner)
+    answers = handler.run_inference(examples, Loaded.of(captioner))
     assert [a.error for a in answers] == [None] * len(scenes)
     right = [a.items[0].text == image_caption(s) for a, s in zip(answers, scenes, strict=True)]
     assert sum(right) >= 11
@@ -124,7 +124,7 @@ def test_gpu_says_the_same(handler, captioner, examples):
 
 def test_frame_that_is_none_fails_alone(handler, captioner, examples):
     bad = Example("bad", np.zeros((0, 3), np.uint8))
-    answers = handler.run_inference([examples[0], bad, examples[1]], captioner)
+    answers = handler.run_inference([examples[0], bad, examples[1]], Loaded.of(captioner))
     assert [a.error is None for a in answers] == [True, False, True]
 
 

@@ -38,7 +38,7 @@ def started(listed: Path, output: Path) -> tuple[subprocess.Popen[str], list[psu
     while time.monotonic() < deadline and process.poll() is None:
         children = psutil.Process(process.pid).children(recursive=True)
         decoders = [child for child in children if "transforms.decoder" in " ".join(child.cmdline())]
-        if decoders and list((output / "runs").iterdir()):
+        if decoders and list((output / "versions").iterdir()):
             return process, decoders
         time.sleep(0.05)
     process.kill()
@@ -52,7 +52,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_no_folder(listed: Path, tmp_path: Pa
     assert process.returncode == 130
     assert "stopped; nothing of this run was published" in err
     assert "Traceback" not in out + err
-    assert not list((tmp_path / "runs").iterdir())
+    assert not list((tmp_path / "versions").iterdir())
     assert not psutil.wait_procs(decoders, timeout=10)[1]
 
 
@@ -73,7 +73,8 @@ def test_worker_processes_give_what_one_process_gives(listed: Path, tmp_path: Pa
 
     spread = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     alone, together = (
-        run(load_profile("demo"), ClipSource(str(listed)), str(tmp_path), flags, quiet=True) for flags in ([], spread)
+        run(load_profile("demo"), ClipSource(str(listed)), str(tmp_path / name), flags, quiet=True)
+        for name, flags in (("alone", []), ("together", spread))
     )
     assert captions(alone)
     assert captions(together) == captions(alone)

@@ -35,7 +35,7 @@ from demo.train_objects import (
     training_scenes,
 )
 from demo.world import make_scene, make_scenes, render_frame, write_clip
-from model_handlers.base import Example, Item
+from model_handlers.base import Example, Item, Loaded
 from model_handlers.objects import VOCABULARY, Detector, Objects, box_overlap, suppress
 from model_handlers.views import MiddleFrame
 from model_handlers.weights import ModelError, local_path
@@ -144,7 +144,7 @@ def numbers(items: tuple[Item, ...]) -> np.ndarray:
 def test_demo_model_finds_the_things_of_scenes_it_never_saw(
     handler: Objects, detector: Detector, scenes: list[Any], examples: list[Example]
 ) -> None:
-    answers = handler.run_inference(examples, detector)
+    answers = handler.run_inference(examples, Loaded.of(detector))
     assert [answer.error for answer in answers] == [None] * len(scenes)
     hits = [name in {item.text for item in a.items} for a, s in zip(answers, scenes, strict=True) for name in s.sources]
     false = [item for a, s in zip(answers, scenes, strict=True) for item in a.items if item.text not in s.sources]
@@ -272,7 +272,7 @@ def test_an_answer_does_not_depend_on_batch_mates_of_other_sizes(
 def test_both_kinds_run_in_half_precision(random_folder: Path, random_frames: list[Example], precision: str) -> None:
     # Random weights pick other queries after rounding, so the trained model shows that the answers agree.
     handler = finder(random_folder, vocabulary=("dog",), threshold=0.0, overlap=1.0, top=1000, precision=precision)
-    answers = handler.run_inference(random_frames, handler.load())
+    answers = handler.run_inference(random_frames, Loaded.of(handler.load()))
     assert [answer.error for answer in answers] == [None] * len(random_frames)
     assert all(0 < item.score <= 1 for answer in answers for item in answer.items if item.score is not None)
     assert all(answer.items for answer in answers)
@@ -349,7 +349,7 @@ def test_frame_that_is_none_fails_alone(
     handler: Objects, detector: Detector, examples: list[Example], shape: tuple[int, ...]
 ) -> None:
     bad = Example("bad", np.zeros(shape, np.uint8))
-    answers = handler.run_inference([examples[0], bad, examples[1]], detector)
+    answers = handler.run_inference([examples[0], bad, examples[1]], Loaded.of(detector))
     assert [answer.error is None for answer in answers] == [True, False, True]
 
 

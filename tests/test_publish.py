@@ -1,10 +1,11 @@
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from transforms import versions
 from transforms.avro import read_avro
 from transforms.publish import OUTCOMES, AccountingError, Publish, manifest
 from transforms.records import Caption, Clip, Cue, Failure, Item, Rejection
@@ -31,18 +32,23 @@ def publish(folder: Path, listed: list[str], captions: list[Caption], shards: in
         inputs = {"captions": captions, "rejected": REJECTED, "failed": FAILED}
         collections = {name: pipeline | name >> beam.Create(values) for name, values in inputs.items()}
         collections["listed"] = pipeline | "listed" >> beam.Create(listed)
-        _ = collections | Publish(str(folder), {"run": "test"}, shards)
+        collections["costs"] = pipeline | "costs" >> beam.Create([("tags", 0.5), ("tags", 1.0)])
+        _ = collections | Publish(str(folder), versions.claim(str(folder), "test"), {"run": "test"}, shards)
 
 
 @pytest.mark.parametrize("shards", [1, 3])
 def test_what_goes_in_is_read_back_through_the_manifest(tmp_path: Path, shards: int) -> None:
     publish(tmp_path, [f"list.csv:{n}" for n in range(1, 6)], CAPTIONS, shards)
-    found = json.loads((tmp_path / "manifest.json").read_text())
+    found = versions.manifest(str(tmp_path), 1)
+    assert versions.current(str(tmp_path)) == 1
     assert found["counts"] == {"clips_in": 5, "captions": 2, "rejected": 1, "failed": 2}
+    assert found["costs"] == {"tags": {"clips": 2, "seconds": 1.5}}
     assert found["reasons"] == {"failed/ingest": 1, "failed/media": 1, "rejected/silent": 1}
     for name, expected in {"captions": CAPTIONS, "rejected": REJECTED, "failed": FAILED}.items():
         assert len(found["files"][name]) == shards
-        records = list(read_avro([str(tmp_path / file) for file in found["files"][name]], OUTCOMES[name]))
+        records = list(
+            read_avro([str(tmp_path / "versions" / "1" / file) for file in found["files"][name]], OUTCOMES[name])
+        )
         assert sorted(records, key=lambda r: r.clip.origin) == expected
 
 
@@ -59,12 +65,24 @@ def test_a_lost_or_invented_clip_fails_the_run_and_no_manifest_is_written(
 ) -> None:
     with pytest.raises(RuntimeError, match=message):
         publish(tmp_path, [f"list.csv:{n}" for n in listed], CAPTIONS)
-    assert not (tmp_path / "manifest.json").exists()
+    assert not list(tmp_path.rglob("manifest.json"))
+    assert versions.current(str(tmp_path)) is None
 
 
 def test_one_lost_and_one_doubled_do_not_cancel_out(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="not accounted for"):
         publish(tmp_path, [f"list.csv:{n}" for n in range(1, 6)], [CAPTIONS[0], CAPTIONS[0]])
+
+
+def test_the_same_records_in_another_order_and_other_files_are_the_same_dataset(tmp_path: Path) -> None:
+    listed = [f"list.csv:{n}" for n in range(1, 6)]
+    publish(tmp_path, listed, CAPTIONS)
+    publish(tmp_path, listed, CAPTIONS[::-1], shards=2)
+    publish(tmp_path, listed, [CAPTIONS[0], replace(CAPTIONS[1], caption="A bell rang.")])
+    first, second, third = (versions.manifest(str(tmp_path), n) for n in (1, 2, 3))
+    assert second["digest"] == first["digest"] != third["digest"]
+    assert (second["same_as"], "same_as" in third) == (1, False)
+    assert versions.current(str(tmp_path)) == 3
 
 
 def test_the_manifest_refuses_problems() -> None:
@@ -74,7 +92,7 @@ def test_the_manifest_refuses_problems() -> None:
 
 def test_an_empty_source_publishes_an_empty_dataset(tmp_path: Path) -> None:
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        names = (*OUTCOMES, "listed")
-        _ = {name: pipeline | name >> beam.Create([]) for name in names} | Publish(str(tmp_path), {})
-    found = json.loads((tmp_path / "manifest.json").read_text())
+        empty = {name: pipeline | name >> beam.Create([]) for name in (*OUTCOMES, "listed", "costs")}
+        _ = empty | Publish(str(tmp_path), versions.claim(str(tmp_path), "test"), {})
+    found = versions.manifest(str(tmp_path), 1)
     assert found["counts"] == {"clips_in": 0, "captions": 0, "rejected": 0, "failed": 0}

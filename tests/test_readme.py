@@ -41,7 +41,7 @@ def test_adding_a_cue_takes_the_file_and_the_row_that_the_readme_shows(tmp_path:
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
-    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    folder = tmp_path / "out" / "versions" / "1"
     manifest = json.loads((folder / "manifest.json").read_text())
     name = row.split(" = ")[0]
     assert manifest["cues"][name]["fingerprint"]

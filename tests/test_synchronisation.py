@@ -139,7 +139,7 @@ def test_predictions_are_those_of_the_plain_computation_window_by_window(handler
         pictures = windows(frames, [draw.video_start + 2 + 8 * n for n in range(14)], 16)
         sounds = windows(audio, [640 * draw.audio_start + 1280 + 5120 * n for n in range(14)], 10_240)
         with torch.inference_mode():
-            expected = model(pictures[None], sounds[None]).softmax(1)[0]
+            expected = model.get()(pictures[None], sounds[None]).softmax(1)[0]
         assert parse_evaluation(got).probabilities == pytest.approx(expected.tolist(), abs=1e-4)
         assert parse_evaluation(got).true_class == draw.true_class
         assert got.start_s == draw.video_start / 25
@@ -161,7 +161,7 @@ def test_a_clip_whose_sound_ends_early_is_judged_on_what_both_have(handler: Sync
 def test_a_row_whose_crop_is_not_the_models_is_refused_when_the_model_loads(handler: Synchronisation) -> None:
     handler.crop = 224
     with pytest.raises(ModelError, match="set `crop`"):
-        handler.load_model()
+        handler.load()
 
 
 def test_fingerprint_knows_the_number_of_evaluations(handler: Synchronisation) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -10,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
@@ -22,8 +24,9 @@ from model_handlers.views import Audio, AudioVideo, Decoded, Header, Listed, Lis
 from transforms.decoder import Decoder, shared_decoder
 from transforms.fetch import open_media
 from transforms.media import Limits, MediaError, NoTrack
-from transforms.progress import NAMESPACE, Tick
-from transforms.records import Clip, Cue, CueFailure
+from transforms.progress import Tick
+from transforms.records import Clip, Finding, Work
+from transforms.store import Keep, Store
 
 # Views decoded ahead of the models: enough to keep the decoder busy, few enough to keep memory flat.
 AHEAD = 2
@@ -58,28 +61,50 @@ class CueInfo:
         model = f"{handler.model}@{handler.revision}" if handler.revision else handler.model
         return cls(handler.name, handler.fingerprint(), model or type(handler).__name__)
 
-    def cue(self, clip_id: str, **what: Any) -> Cue:
-        """A cue of this handler."""
-        return Cue(clip_id=clip_id, name=self.name, fingerprint=self.fingerprint, model=self.model, **what)
+    def finding(self, clip_id: str, subject: str, **what: Any) -> Finding:
+        """A finding of this handler."""
+        return Finding(clip_id, self.name, self.fingerprint, self.model, subject, **what)
 
 
-def to_outcome(prediction: Prediction, info: CueInfo) -> Cue | CueFailure:
-    """Turns a handler's answer into the cue's record, and counts its milliseconds."""
-    Metrics.distribution(NAMESPACE, f"{info.name}_ms").update(round(prediction.seconds * 1000))
-    if prediction.error is not None:
-        return CueFailure(prediction.clip_id, info.name, prediction.error, prediction.retryable)
-    return info.cue(prediction.clip_id, items=prediction.items)
+def subject(clip: Clip, view: View) -> str:
+    """What of a clip a view shows: its labels, or a stretch of its file, as ``30.0+10.0`` (start and length in s).
+
+    Together with clip id, cue and fingerprint it tells one value in the store from any other. The file's address is no
+    part of it, so that a dataset may move.
+    """
+    if isinstance(view, Listing):
+        return f"labels:{hashlib.sha256(json.dumps(clip.labels).encode()).hexdigest()[:16]}"
+    return f"{clip.media_start_s!r}+{duration_s(clip)!r}"
+
+
+def duration_s(clip: Clip) -> float | None:
+    """The clip's length in seconds; ``None`` where only its file tells."""
+    return None if clip.end_s is None else clip.end_s - clip.start_s
+
+
+def to_finding(prediction: Prediction, info: CueInfo) -> Finding:
+    """Turns a handler's answer into what the store keeps."""
+    return info.finding(
+        prediction.clip_id,
+        prediction.subject,
+        items=prediction.items,
+        error=prediction.error or "",
+        retryable=prediction.retryable,
+        seconds=prediction.seconds,
+    )
 
 
 @dataclass
 class ComputeCues(beam.PTransform):
-    """Clips → outcomes (`Cue` or `CueFailure`) of every handler that shares one view.
+    """Works → `findings` of every handler that shares one view, for the cues that a work lacks; and ``costs``.
 
-    Decoded media stays inside this composite: the stage begins with a reshuffle of clip references and ends with cues.
+    Decoded media stays inside this composite: the stage begins with a reshuffle of clip references and ends with
+    findings, each of them kept in the store before it goes on.
     """
 
     handlers: tuple[CueHandler, ...]
     limits: Limits
+    store: Store
     progress: str = ""
 
     @property
@@ -88,82 +113,99 @@ class ComputeCues(beam.PTransform):
         (view,) = {handler.view for handler in self.handlers}
         return view
 
-    def expand(self, clips: beam.PCollection[Clip]) -> beam.PCollection[Cue | CueFailure]:
+    def expand(self, works: beam.PCollection[Work]) -> dict[str, beam.PCollection]:
         infos = {handler.name: CueInfo.of(handler) for handler in self.handlers}
         decode = DecodeView(self.view, tuple(infos.values()), self.limits)
         decoded = (
-            clips
+            works
+            | "lacking" >> beam.FlatMap(_lacking, tuple(infos))
             | "spread clips" >> beam.Reshuffle()
-            | "decode" >> beam.ParDo(decode).with_outputs("without", main="views")
+            | "decode" >> beam.ParDo(decode).with_outputs("costs", *infos, main="without")
         )
-        outcomes = [decoded.without]
+        findings = [decoded.without | "keep without" >> Keep(self.store)]
         for handler in self.handlers:
-            outcomes.append(
-                decoded.views
+            findings.append(
+                decoded[handler.name]
                 | handler.name >> RunInference(handler)
-                | f"{handler.name} cue" >> beam.Map(to_outcome, infos[handler.name])
+                | f"{handler.name} finding" >> beam.Map(to_finding, infos[handler.name])
+                | f"keep {handler.name}" >> Keep(self.store, handler.batch_size)
             )
-        return outcomes | "all outcomes" >> beam.Flatten() | "done" >> Tick(folder=self.progress)
+        done = findings | "all findings" >> beam.Flatten() | "done" >> Tick(folder=self.progress)
+        return {"findings": done, "costs": decoded.costs}
+
+
+def _lacking(work: Work, names: tuple[str, ...]) -> Iterator[tuple[Clip, tuple[str, ...]]]:
+    if lacking := work.lacks(names):
+        yield work.clip, lacking
 
 
 class DecodeView(beam.DoFn):
-    """Clips → `Example`s of one view, decoded ahead in a process of their own.
+    """(Clip, names of cues) → `Example`s of one view, one for each of the cues and by its name, decoded ahead.
 
-    A clip without the view's track gives a skipped cue for every handler of the view, one that cannot be decoded gives
-    a failure; both leave by the output ``without``.
+    A clip without the view's track gives a skipped finding for each cue, one that cannot be decoded a failed one; both
+    leave by the main output. ``costs`` are ("decode <view>", seconds), one for each clip.
     """
 
     def __init__(self, view: View, infos: tuple[CueInfo, ...], limits: Limits):
-        self.view, self.infos, self.limits = view, infos, limits
+        self.view, self.limits = view, limits
+        self.infos = {info.name: info for info in infos}
 
     def setup(self) -> None:
         self.decoder: Decoder = shared_decoder(self.limits)
 
     def start_bundle(self) -> None:
-        self.pending: deque[_Pending] = deque()
+        self.pending: deque[tuple[_Pending, tuple[str, ...]]] = deque()
 
-    def process(self, clip: Clip) -> Iterator[Any]:
-        self.pending.append(_Pending(clip, self.decoder, self.view))
+    def process(self, element: tuple[Clip, tuple[str, ...]]) -> Iterator[Any]:
+        clip, names = element
+        self.pending.append((_Pending(clip, self.decoder, self.view), names))
         if len(self.pending) > AHEAD:
-            yield from self._finish(self.pending.popleft())
+            yield from self._finish(*self.pending.popleft())
 
     def finish_bundle(self) -> Iterator[Any]:
         while self.pending:
-            for output in self._finish(self.pending.popleft()):
+            for output in self._finish(*self.pending.popleft()):
                 if isinstance(output, TaggedOutput):
                     yield TaggedOutput(output.tag, _windowed(output.value))
                 else:
                     yield _windowed(output)
 
-    def _finish(self, pending: _Pending) -> Iterator[Any]:
-        clip_id = pending.clip.clip_id
+    def _finish(self, pending: _Pending, names: tuple[str, ...]) -> Iterator[Any]:
+        clip_id, of = pending.clip.clip_id, subject(pending.clip, self.view)
         try:
-            yield Example(clip_id, pending.result())
+            example = Example(clip_id, pending.result(), of)
         except NoTrack as missing:
-            for info in self.infos:
-                yield TaggedOutput("without", info.cue(clip_id, skipped=str(missing)))
+            yield from (self.infos[name].finding(clip_id, of, skipped=str(missing)) for name in names)
         except MediaError as error:
-            for info in self.infos:
-                yield TaggedOutput("without", CueFailure(clip_id, info.name, str(error), error.retryable))
+            what = {"error": str(error), "retryable": error.retryable}
+            yield from (self.infos[name].finding(clip_id, of, **what) for name in names)
+        else:
+            for name in names:
+                yield TaggedOutput(name, example)
+        yield TaggedOutput("costs", (f"decode {view_label(self.view)}", pending.seconds))
 
 
 class _Pending:
     """A clip whose view is being decoded; a copy of a remote file lives until the result is taken."""
 
     def __init__(self, clip: Clip, decoder: Decoder, view: View):
-        self.clip = clip
+        self.clip, self.seconds = clip, 0.0
         self._files = ExitStack()
         self._future: Future = Future()
         if isinstance(view, Listing):
             self._future.set_result(Listed(clip.labels))
             return
-        duration_s = None if clip.end_s is None else clip.end_s - clip.start_s
+        started = time.monotonic()
         try:
             path = self._files.enter_context(open_media(clip.uri))
         except MediaError as error:
             self._future.set_exception(error)
         else:
-            self._future = decoder.submit(path, clip.media_start_s, duration_s, view)
+            self._spent(time.monotonic() - started)  # fetching it, where it is far away
+            self._future = decoder.submit(path, clip.media_start_s, duration_s(clip), view, self._spent)
+
+    def _spent(self, seconds: float) -> None:
+        self.seconds += seconds
 
     def result(self) -> Decoded:
         """Waits for the view. Raises `NoTrack` or `MediaError`."""

@@ -25,6 +25,7 @@ import threading
 import time
 import traceback
 import weakref
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -63,8 +64,17 @@ class Decoder:
         self._idle: list[_Child] = []
         self._closed = False
 
-    def submit(self, path: str | Path, clip_start_s: float, duration_s: float | None, view: View) -> Future[Decoded]:
+    def submit(
+        self,
+        path: str | Path,
+        clip_start_s: float,
+        duration_s: float | None,
+        view: View,
+        spent: Callable[[float], None] = lambda seconds: None,
+    ) -> Future[Decoded]:
         """Starts a decode as soon as a process is free; takes what `transforms.media.decode` takes.
+
+        `spent` is told, before the future is done, how many seconds the decode took, waiting for a process left out.
 
         Returns a future whose `result()` is the payload, or raises `NoTrack` or `MediaError`; the latter also when the
         decode took too long or too much memory, or crashed. Raises `DecoderMissing` where the view's decoder is not
@@ -77,7 +87,7 @@ class Decoder:
             "view": [type(view).__name__, asdict(view)],
             "limits": asdict(self._limits),
         }
-        return self._threads.submit(self._decode, request)
+        return self._threads.submit(self._timed, request, spent)
 
     def pids(self) -> list[int]:
         """The ids of the running child processes."""
@@ -100,6 +110,13 @@ class Decoder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _timed(self, request: dict[str, Any], spent: Callable[[float], None]) -> Decoded:
+        started = time.monotonic()
+        try:
+            return self._decode(request)
+        finally:
+            spent(time.monotonic() - started)
 
     def _decode(self, request: dict[str, Any]) -> Decoded:
         child = self._take()

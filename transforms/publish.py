@@ -1,7 +1,8 @@
-"""The end of a run: three Avro datasets, and last, only when every clip is accounted for, a manifest."""
+"""The end of a run: three Avro datasets, then, only when every clip is accounted for, a manifest and the pointer."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.avroio import WriteToAvro
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.pvalue import AsDict, AsList
+from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
+from transforms import versions
 from transforms.avro import avro_schema, to_record
 from transforms.records import Caption, Failure, Rejection
 
@@ -30,42 +32,74 @@ def unaccounted(origin: str, listed: int, ended: int) -> str | None:
 
 
 def manifest(
-    facts: Mapping[str, Any], counts: Mapping[str, int], problems: list[str], files: Mapping[str, list[str]]
+    facts: Mapping[str, Any],
+    counts: Mapping[str, int],
+    problems: list[str],
+    files: Mapping[str, list[str]],
+    digest: str = "",
+    costs: Mapping[str, tuple[int, float]] | None = None,
 ) -> dict[str, Any]:
-    """Returns the manifest's content. Raises `AccountingError` when any clip has not ended exactly once."""
+    """Returns the manifest's content. Raises `AccountingError` when any clip has not ended exactly once.
+
+    Args:
+        facts: what is known of the run before it starts.
+        counts: how many clips ended how, by ``captions``, ``rejected/<reason>`` and ``failed/<step>``.
+        problems: clips that are not accounted for.
+        files: by dataset.
+        digest: of all records, whatever their order and files.
+        costs: by step, how many clips it worked on in this run, and the seconds that took.
+    """
     if problems:
         shown = "; ".join(sorted(problems)[:10])
         raise AccountingError(f"{len(problems)} clips are not accounted for, so nothing is published: {shown}")
     totals = {name: sum(n for key, n in counts.items() if key.split("/")[0] == name) for name in OUTCOMES}
     reasons = {key: n for key, n in sorted(counts.items()) if "/" in key}
     clips_in = sum(totals.values())
-    return {**facts, "counts": {"clips_in": clips_in, **totals}, "reasons": reasons, "files": dict(files)}
+    spent = {step: {"clips": n, "seconds": round(s, 3)} for step, (n, s) in sorted((costs or {}).items())}
+    return {
+        **facts,
+        "counts": {"clips_in": clips_in, **totals},
+        "reasons": reasons,
+        "costs": spent,
+        "digest": digest,
+        "files": dict(files),
+    }
+
+
+def digest_of(outcome: Caption | Rejection | Failure) -> int:
+    """128 bits of one record. Sums of them tell two datasets apart, whatever the order of their records."""
+    content = json.dumps([type(outcome).__name__, to_record(outcome)], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:16], "big")
 
 
 @dataclass
 class Publish(beam.PTransform):
-    """Writes ``captions``, ``rejected`` and ``failed`` as Avro below `folder`, then ``manifest.json``.
+    """Writes ``captions``, ``rejected`` and ``failed`` as Avro into a version's folder, then its manifest.
+
+    Then the version becomes the current one, unless its records are those of the one that is.
 
     Attributes:
-        folder: this run's own folder; a local path or ``gs://…``.
+        root: the dataset's folder; a local path or ``gs://…``.
+        version: this run's, claimed for it.
         facts: what the manifest says beside the counts and files.
         shards: files per dataset; 0 leaves it to the runner.
     """
 
-    folder: str
+    root: str
+    version: int
     facts: Mapping[str, Any]
     shards: int = 1
 
     def expand(self, inputs: Mapping[str, beam.PCollection]) -> beam.PCollection[str]:
-        """`inputs` holds the three outcomes and, as ``listed``, the origin of every source row."""
-        files = {}
+        """`inputs`: the three outcomes; ``listed``, the origin of every source row; ``costs``, (step, seconds)."""
+        files, folder = {}, versions.folder(self.root, self.version)
         for name, record in OUTCOMES.items():
             written = (
                 inputs[name]
                 | f"{name} to records" >> beam.Map(to_record)
                 | f"write {name}"
                 >> WriteToAvro(
-                    FileSystems.join(self.folder, name),
+                    FileSystems.join(folder, name),
                     avro_schema(record),
                     file_name_suffix=".avro",
                     num_shards=self.shards,
@@ -85,11 +119,35 @@ class Publish(beam.PTransform):
             | "all reasons" >> beam.Flatten()
             | "count reasons" >> beam.combiners.Count.PerElement()
         )
+        digest = (
+            [inputs[name] | f"{name} digests" >> beam.Map(digest_of) for name in OUTCOMES]
+            | "all digests" >> beam.Flatten()
+            | "digest" >> beam.CombineGlobally(sum)
+        )
+        costs = inputs["costs"] | "costs" >> beam.CombinePerKey(_Costs())
+        sides = (AsDict(counts), AsList(problems), AsSingleton(digest), AsDict(costs))
         return (
             problems.pipeline
-            | "once" >> beam.Create([self.folder])
-            | "manifest" >> beam.Map(_write_manifest, self.facts, AsDict(counts), AsList(problems), **files)
+            | "once" >> beam.Create([(self.root, self.version)])
+            | "manifest" >> beam.Map(_publish, self.facts, *sides, **files)
         )
+
+
+class _Costs(beam.CombineFn):
+    """Seconds → how many, and their sum."""
+
+    def create_accumulator(self) -> tuple[int, float]:
+        return 0, 0.0
+
+    def add_input(self, sofar: tuple[int, float], seconds: float) -> tuple[int, float]:
+        return sofar[0] + 1, sofar[1] + seconds
+
+    def merge_accumulators(self, parts: Iterable[tuple[int, float]]) -> tuple[int, float]:
+        counts, seconds = zip(*parts, strict=True)
+        return sum(counts), sum(seconds)
+
+    def extract_output(self, sofar: tuple[int, float]) -> tuple[int, float]:
+        return sofar
 
 
 def _listed(origin: str) -> tuple[str, None]:
@@ -114,14 +172,28 @@ def _reason(outcome: Caption | Rejection | Failure, name: str) -> str:
     return f"{name}/{outcome.step}" if isinstance(outcome, Failure) else name
 
 
-def _write_manifest(
-    folder: str, facts: Mapping[str, Any], counts: Mapping[str, int], problems: list[str], **files: list[str]
+def _publish(
+    place: tuple[str, int],
+    facts: Mapping[str, Any],
+    counts: Mapping[str, int],
+    problems: list[str],
+    digest: int,
+    costs: Mapping[str, tuple[int, float]],
+    **files: list[str],
 ) -> str:
+    """Writes the manifest, whole or not at all, and moves the pointer; returns the manifest's path."""
+    root, version = place
+    folder = versions.folder(root, version)
     relative = {name: sorted(path[len(folder) :].lstrip("/\\") for path in paths) for name, paths in files.items()}
-    content = json.dumps(manifest(facts, counts, problems, relative), indent=2, ensure_ascii=False)
-    path = FileSystems.join(folder, "manifest.json")
+    content = manifest(facts, counts, problems, relative, f"{digest % (1 << 128):032x}", costs)
+    now = versions.current(root)
+    if now is not None and now != version and versions.manifest(root, now)["digest"] == content["digest"]:
+        content["same_as"] = now
+    path = FileSystems.join(folder, versions.MANIFEST)
     part = f"{path}.part"
     with FileSystems.create(part, compression_type="uncompressed") as file:
-        file.write(content.encode())
+        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode())
     FileSystems.rename([part], [path])
+    if "same_as" not in content:
+        versions.advance(root, version)
     return path

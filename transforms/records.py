@@ -5,11 +5,12 @@ Each is a frozen dataclass; its Avro schema (`transforms.avro`) is derived from 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from model_handlers.base import Item
 
-__all__ = ["Caption", "Clip", "Cue", "CueFailure", "CueSheet", "Failure", "Item", "Rejection"]
+__all__ = ["Caption", "Clip", "Cue", "CueSheet", "Failure", "Finding", "Item", "Rejection", "Work", "Written"]
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,82 @@ class Cue:
 
 
 @dataclass(frozen=True)
-class CueFailure:
-    """A cue that could not be computed; the join turns it into its clip's `Failure`."""
+class Finding:
+    """What became of one cue of one clip, as the store keeps it: a cue, or why there is none.
+
+    Attributes:
+        clip_id: whose.
+        name: of the cue.
+        fingerprint: of all that determines the value (`CueHandler.fingerprint`), but for the clip itself.
+        model: which model says so.
+        subject: what of the clip the value rests on: the stretch of its file, or its labels.
+        items: what the model says.
+        skipped: why the cue does not apply.
+        error: why it could not be computed.
+        retryable: whether the same clip may succeed next time.
+        seconds: that the model took for this clip.
+    """
 
     clip_id: str
     name: str
-    error: str
+    fingerprint: str
+    model: str
+    subject: str = ""
+    items: tuple[Item, ...] = ()
+    skipped: str = ""
+    error: str = ""
     retryable: bool = False
+    seconds: float = 0.0
+
+    @property
+    def cue(self) -> Cue:
+        """The cue, where there is one."""
+        return Cue(self.clip_id, self.name, self.fingerprint, self.model, self.items, self.skipped)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a writer made of what it was told of a clip, as the store keeps it.
+
+    Attributes:
+        clip_id: whose.
+        key: of all that went into it (`transforms.caption.written_key`).
+        caption: the sentence, or empty where the writer abstained.
+        abstained: why it did.
+        seconds: that it took.
+    """
+
+    clip_id: str
+    key: str
+    caption: str = ""
+    abstained: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """A clip on its way through a run, with what is known of it so far."""
+
+    clip: Clip
+    findings: tuple[Finding, ...] = ()
+    written: tuple[Written, ...] = ()
+
+    def lacks(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the cues `names` of which nothing is known."""
+        known = {finding.name for finding in self.findings}
+        return tuple(name for name in names if name not in known)
 
 
 @dataclass(frozen=True)
 class CueSheet:
-    """A clip and all that is known of it; cues in the profile's order."""
+    """A clip and all that is known of it; cues in the profile's order.
+
+    `written` is what writers made of this clip in earlier runs; it is no part of what is known of the clip.
+    """
 
     clip: Clip
     cues: tuple[Cue, ...]
+    written: tuple[Written, ...] = ()
 
     def items(self, name: str) -> tuple[Item, ...]:
         """The items of the cue called `name`; empty when it was skipped or the profile has none."""

@@ -1,0 +1,130 @@
+"""What earlier runs know meets the clips of this one, and what is still to be computed is what they lack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+
+from model_handlers.base import CueHandler
+from model_handlers.views import View
+from transforms.cues import CueInfo, subject
+from transforms.progress import NAMESPACE, Tick
+from transforms.records import Clip, Finding, Work, Written
+from transforms.store import Store, read_rows
+
+Row = Finding | Written
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A cue that a run wants of every clip: by its name, its fingerprint, and the view that it is computed from."""
+
+    name: str
+    fingerprint: str
+    view: View
+
+    @classmethod
+    def of(cls, handler: CueHandler) -> Wanted:
+        """What a handler computes."""
+        return cls(handler.name, CueInfo.of(handler).fingerprint, handler.view)
+
+
+def recalled(clip: Clip, rows: Iterable[Row], wanted: Iterable[Wanted], retry_failed: bool = False) -> Work:
+    """Returns the clip with those of `rows` that this run wants, in the order of `wanted`.
+
+    A row counts where cue, fingerprint and subject are what this run would compute. Of several, which are the same but
+    for a score's last digits, one is taken that does not depend on their order.
+
+    Args:
+        clip: whose rows these are.
+        rows: of this clip; what a store holds twice may come twice.
+        wanted: the run's cues.
+        retry_failed: leaves out what failed, so that it is computed again.
+    """
+    known: dict[tuple[str, str, str], Finding] = {}
+    written: dict[str, Written] = {}
+    for row in sorted(rows, key=repr):
+        if isinstance(row, Written):
+            written.setdefault(row.key, row)
+        elif not (row.error and retry_failed):
+            known.setdefault((row.name, row.fingerprint, row.subject), row)
+    keys = ((cue.name, cue.fingerprint, subject(clip, cue.view)) for cue in wanted)
+    return Work(clip, tuple(known[key] for key in keys if key in known), tuple(written.values()))
+
+
+@dataclass
+class Recall(beam.PTransform):
+    """Clips → `Work`s: each clip with what the store knows of it.
+
+    Attributes:
+        store: of the dataset; one without a root knows nothing.
+        wanted: the run's cues.
+        writer: fingerprint of the run's caption writer.
+        retry_failed: whether what failed is computed again.
+        progress: where ticks go; what is known counts as done.
+    """
+
+    store: Store
+    wanted: tuple[Wanted, ...]
+    writer: str
+    retry_failed: bool = False
+    progress: str = ""
+
+    def expand(self, clips: beam.PCollection[Clip]) -> beam.PCollection[Work]:
+        files = self._files()
+        if not files:
+            return clips | "nothing known" >> beam.Map(Work)
+        rows = (
+            clips.pipeline
+            | "files" >> beam.Create(files)
+            | "spread files" >> beam.Reshuffle()
+            | "read" >> beam.FlatMap(_rows)
+        )
+        return (
+            {"clips": clips | "by id" >> beam.Map(lambda clip: (clip.clip_id, clip)), "rows": rows}
+            | "meet" >> beam.CoGroupByKey()
+            | "recall" >> beam.FlatMap(_works, self.wanted, self.retry_failed)
+            | "known" >> beam.ParDo(_Count(self.wanted, self.progress))
+        )
+
+    def _files(self) -> list[tuple[str, type[Row]]]:
+        """The files of the cues that are wanted, and of the writer."""
+        if not self.store.root:
+            return []
+        kinds: list[tuple[str, type[Row]]] = [
+            (self.store.files(cue.name, cue.fingerprint), Finding) for cue in self.wanted
+        ]
+        kinds.append((self.store.written_files(self.writer), Written))
+        matches = FileSystems.match([pattern for pattern, _ in kinds])
+        return [
+            (found.path, kind) for (_, kind), match in zip(kinds, matches, strict=True) for found in match.metadata_list
+        ]
+
+
+def _rows(file: tuple[str, type[Row]]) -> Iterator[tuple[str, Row]]:
+    path, kind = file
+    for row in read_rows(path, kind):
+        yield row.clip_id, row
+
+
+def _works(group: tuple[str, dict], wanted: tuple[Wanted, ...], retry_failed: bool) -> Iterator[Work]:
+    _, grouped = group
+    for clip in grouped["clips"]:  # none where the store knows a clip that is not listed
+        yield recalled(clip, grouped["rows"], wanted, retry_failed)
+
+
+class _Count(beam.DoFn):
+    """Counts what is known as `Tick` counts what is done, and as the metric ``known_<cue>``."""
+
+    def __init__(self, wanted: tuple[Wanted, ...], progress: str):
+        self.ticks = {cue.name: Tick(cue.name, progress) for cue in wanted}
+
+    def process(self, work: Work) -> Iterator[Work]:
+        for finding in work.findings:
+            self.ticks[finding.name].tick(finding)
+            Metrics.counter(NAMESPACE, f"known_{finding.name}").inc()
+        yield work

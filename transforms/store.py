@@ -1,0 +1,158 @@
+"""The cue store: what earlier runs know, kept as it is found, so that no run computes it twice.
+
+Below a dataset's folder lie
+
+    store/cues/<cue>/<fingerprint>/<name>.avro       `Finding`s
+    store/written/<writer>/<name>.avro               `Written`s
+
+Files are only ever added: each is whole from the moment it has its name, and holds what one worker found in a row. A
+value that was stored twice is the same value, and counts once.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import apache_beam as beam
+import fastavro
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+
+from transforms.avro import avro_schema, read_avro, to_record
+from transforms.progress import NAMESPACE
+from transforms.records import Finding, Written
+
+T = TypeVar("T", bound=Finding | Written)
+E = TypeVar("E")
+
+FOLDER = "store"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where findings are kept.
+
+    Attributes:
+        root: the dataset's folder; empty where nothing is kept.
+        every_s: how many seconds of findings may be lost with a worker; at least one batch is.
+    """
+
+    root: str
+    every_s: float = 0.0
+
+    @classmethod
+    def at(cls, root: str) -> Store:
+        """The store of a dataset. Files cost more where each is a request, so there fewer are written."""
+        return cls(root, 30.0 if "://" in root else 0.0)
+
+    def files(self, name: str, fingerprint: str) -> str:
+        """A glob of the files of one cue."""
+        return FileSystems.join(self.root, FOLDER, "cues", name, fingerprint, "*.avro")
+
+    def written_files(self, writer: str) -> str:
+        """A glob of the files of one writer."""
+        return FileSystems.join(self.root, FOLDER, "written", safe(writer), "*.avro")
+
+    def folder(self, row: Finding | Written, writer: str = "") -> str:
+        """Where a row's file lies."""
+        parts = ("cues", row.name, row.fingerprint) if isinstance(row, Finding) else ("written", safe(writer))
+        return FileSystems.join(self.root, FOLDER, *parts)
+
+
+def safe(name: str) -> str:
+    """A name for a file or folder: ``TemplateWriter:0f…`` → ``TemplateWriter-0f…``."""
+    return re.sub(r"[^\w.=-]", "-", name)
+
+
+def write_rows(folder: str, rows: Sequence[Finding | Written]) -> str:
+    """Writes rows of one kind into a new file, which is whole when it appears; returns its path."""
+    path = FileSystems.join(folder, f"{uuid.uuid4().hex}.avro")
+    remote = "://" in path
+    part = path if remote else f"{path}.part"
+    if not remote:
+        os.makedirs(folder, exist_ok=True)
+    content = io.BytesIO()  # first, because Beam keeps of a remote file what was written until an error
+    fastavro.writer(content, _schema(type(rows[0]).__name__), map(to_record, rows), codec="deflate")
+    with FileSystems.create(part, compression_type="uncompressed") as file:
+        file.write(content.getbuffer())
+    if not remote:  # an object store shows an object when it is whole
+        os.replace(part, path)
+    return path
+
+
+def read_rows(path: str, cls: type[T]) -> Iterator[T]:
+    """Yields the rows of a file that can be read: all of them, or those before the place where it is damaged."""
+    try:
+        yield from read_avro(path, cls)
+    except (ValueError, OSError, BeamIOError) as error:
+        # What is lost is computed again. A file that is gone was removed by somebody who knew better.
+        Metrics.counter(NAMESPACE, "store_files_damaged").inc()
+        _log.warning("%s: a part of it cannot be read, and will be computed again: %s", path, error)
+
+
+@lru_cache(maxsize=8)
+def _schema(name: str) -> Any:
+    return fastavro.parse_schema(avro_schema({"Finding": Finding, "Written": Written}[name]))
+
+
+def _itself(row: Any) -> Any:
+    return row
+
+
+@dataclass
+class Keep(beam.PTransform):
+    """Elements pass through, and the row of each is kept on the way; not that of a failure that a retry may mend.
+
+    Attributes:
+        store: where.
+        batch: how many rows arrive together; fewer are not worth a file.
+        row: an element's `Finding` or `Written`.
+        writer: who wrote, for rows of `Written`.
+    """
+
+    store: Store
+    batch: int = 1
+    row: Callable[[Any], Finding | Written] = _itself
+    writer: str = ""
+
+    def expand(self, elements: beam.PCollection[E]) -> beam.PCollection[E]:
+        return elements | beam.ParDo(_Keep(self)) if self.store.root else elements
+
+
+class _Keep(beam.DoFn):
+    def __init__(self, keep: Keep):
+        self.store, self.batch, self.row, self.writer = keep.store, keep.batch, keep.row, keep.writer
+
+    def start_bundle(self) -> None:
+        self.rows: list[Finding | Written] = []
+        self.since = time.monotonic()
+
+    def process(self, element: E) -> Iterator[E]:
+        row = self.row(element)
+        if not (isinstance(row, Finding) and row.retryable):
+            self.rows.append(row)
+        if len(self.rows) >= self.batch and time.monotonic() - self.since >= self.store.every_s:
+            self._write()
+        yield element
+
+    def finish_bundle(self) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        by_folder: dict[str, list[Finding | Written]] = {}
+        for row in self.rows:
+            by_folder.setdefault(self.store.folder(row, self.writer), []).append(row)
+        for folder, rows in by_folder.items():
+            write_rows(folder, rows)
+        self.rows, self.since = [], time.monotonic()

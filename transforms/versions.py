@@ -1,0 +1,168 @@
+"""Published versions of a dataset: ``versions/<n>/``, and ``current``, which names the one to read.
+
+A run claims a number as it starts, so that two runs never write to one folder. A folder without a manifest is a run
+under way, or one that was killed; it is no version. Numbers may have gaps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+from filelock import FileLock
+
+VERSIONS, CURRENT, MANIFEST, CLAIM = "versions", "current", "manifest.json", "claimed"
+
+
+def folder(root: str, version: int) -> str:
+    """Where a version's files lie."""
+    return FileSystems.join(root, VERSIONS, str(version))
+
+
+def numbers(root: str) -> list[int]:
+    """The numbers that are published or claimed, ascending."""
+    [match] = FileSystems.match([FileSystems.join(root, VERSIONS, "*", CLAIM)])
+    return sorted(int(found.path.rstrip("/").split("/")[-2]) for found in match.metadata_list)
+
+
+def current(root: str) -> int | None:
+    """The version to read; ``None`` where none is published yet. Raises `ValueError` where the pointer is broken."""
+    path = FileSystems.join(root, CURRENT)
+    content = _read(path)
+    if content is None:
+        return None
+    try:
+        return int(json.loads(content)["version"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f'{path}: not a pointer that Earshot wrote; it should read {{"version": <number>}}') from error
+
+
+def manifest(root: str, version: int) -> dict[str, Any]:
+    """A version's manifest. Raises `FileNotFoundError` where it was not published."""
+    path = FileSystems.join(folder(root, version), MANIFEST)
+    content = _read(path)
+    if content is None:
+        raise FileNotFoundError(f"{path}: there is no version {version}")
+    return json.loads(content)
+
+
+def claim(root: str, run: str) -> int:
+    """Takes the next free number for a run and makes its folder. Two runs never get the same one."""
+    version = max(numbers(root), default=0)
+    while True:
+        version += 1
+        path = FileSystems.join(folder(root, version), CLAIM)
+        if _create(path, json.dumps({"run": run}).encode()):
+            return version
+
+
+def advance(root: str, version: int) -> bool:
+    """Makes `version` the current one, unless a later one is; returns whether it is now.
+
+    Whoever reads meanwhile sees the old pointer or the new one.
+    """
+    content = json.dumps({"version": version}).encode()
+
+    def decide(now: bytes | None) -> bytes | None:
+        return None if now is not None and int(json.loads(now)["version"]) > version else content
+
+    return _swap(FileSystems.join(root, CURRENT), decide)
+
+
+def remove(root: str, version: int) -> None:
+    """Removes a version's folder, its manifest first, so that no half of a version is left to be read."""
+    place = folder(root, version)
+    for path in (FileSystems.join(place, MANIFEST), place):
+        if FileSystems.exists(path):
+            FileSystems.delete([path])
+
+
+def _read(path: str) -> bytes | None:
+    if not FileSystems.exists(path):
+        return None
+    with FileSystems.open(path, compression_type="uncompressed") as file:
+        return file.read()
+
+
+def _create(path: str, content: bytes) -> bool:
+    """Writes a file unless there is one; returns whether there was none."""
+    if path.startswith("gs://"):
+        return _blob(path, content, 0)
+    if "://" in path:  # no way to be the only one is known here
+        if FileSystems.exists(path):
+            return False
+        with FileSystems.create(path, compression_type="uncompressed") as file:
+            file.write(content)
+        return True
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        with open(path, "xb") as file:
+            file.write(content)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _swap(path: str, decide: Callable[[bytes | None], bytes | None]) -> bool:
+    """Replaces a file by what `decide` makes of its content, as one step; returns whether it was replaced."""
+    if path.startswith("gs://"):
+        return _swap_blob(path, decide)
+    if "://" in path:
+        fresh = decide(_read(path))
+        if fresh is not None:
+            with FileSystems.create(path, compression_type="uncompressed") as file:
+                file.write(fresh)
+        return fresh is not None
+    with FileLock(f"{path}.lock"):
+        fresh = decide(_read(path))
+        if fresh is None:
+            return False
+        part = f"{path}.part"
+        with open(part, "wb") as file:
+            file.write(fresh)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    return True
+
+
+def _swap_blob(path: str, decide: Callable[[bytes | None], bytes | None]) -> bool:
+    from google.api_core.exceptions import NotFound
+
+    while True:
+        blob = _handle(path)
+        try:
+            content: bytes | None = blob.download_as_bytes()
+            generation = blob.generation
+        except NotFound:
+            content, generation = None, 0
+        fresh = decide(content)
+        if fresh is None:
+            return False
+        if _blob(path, fresh, generation):
+            return True
+
+
+def _blob(path: str, content: bytes, generation: int) -> bool:
+    """Writes an object if its generation is still `generation` (0: there is none); returns whether it was."""
+    from google.api_core.exceptions import PreconditionFailed
+
+    try:
+        _handle(path).upload_from_string(content, if_generation_match=generation)
+    except PreconditionFailed:
+        return False
+    return True
+
+
+def _handle(path: str) -> Any:
+    """The object at ``gs://bucket/name``, by Google's own client: Beam's file system knows no preconditions."""
+    try:
+        from google.cloud import storage
+    except ModuleNotFoundError as error:
+        raise BeamIOError(f"{path}: needs the extra gcp (pip install 'earshot-captions[gcp]')") from error
+    bucket, _, name = path.removeprefix("gs://").partition("/")
+    return storage.Client().bucket(bucket).blob(name)
