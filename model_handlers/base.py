@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
 
 from model_handlers import weights
@@ -255,6 +256,17 @@ class AudioCue(CueHandler[ModelT], Generic[ModelT]):
     """
 
     decoder: AudioDecoder = "pyav"
+
+
+def best_items(scores: np.ndarray, names: Sequence[str], top: int) -> Items:
+    """The `top` names of the highest scores, highest first; of equal ones the earlier name.
+
+    Raises `FloatingPointError` where scores are no numbers, as half precision makes them when it overflows.
+    """
+    if not np.isfinite(scores).all():
+        raise FloatingPointError("the scores are no numbers: half precision overflowed")
+    order = np.argsort(-scores, kind="stable")[:top]
+    return tuple(Item(names[index], score=float(scores[index])) for index in order)
 
 
 def _out_of_memory(error: BaseException) -> bool:

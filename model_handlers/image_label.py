@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from model_handlers.base import CueHandler, Example, Item, Items, pick_device
+from model_handlers.base import CueHandler, Example, Items, best_items, pick_device
 from model_handlers.views import MiddleFrame
 from model_handlers.weights import ModelError
 
@@ -136,13 +134,7 @@ class ImageLabel(CueHandler[Labeller]):
             logits = unit(features.float()) @ model.texts.T * network.logit_scale.exp()
             single = network.config.model_type == "clip"
             scores = (logits.softmax(1) if single else (logits + network.logit_bias).sigmoid()).cpu().numpy()
-        return [self._best(row, model.names) for row in scores]
-
-    def _best(self, scores: np.ndarray, names: tuple[str, ...]) -> Items:
-        if not np.isfinite(scores).all():
-            raise FloatingPointError("the labels' scores are no numbers: half precision overflowed")
-        order = np.argsort(-scores, kind="stable")[: self.top]
-        return tuple(Item(names[index], score=float(scores[index])) for index in order)
+        return [best_items(row, model.names, self.top) for row in scores]
 
 
 def unit(features: Tensor) -> Tensor:

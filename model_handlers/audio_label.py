@@ -1,0 +1,143 @@
+"""The cue *audio label*: which of many names suits the sound best, by CLAP.
+
+Wu et al., "Large-Scale Contrastive Language-Audio Pretraining with Feature Fusion and Keyword-to-Caption Augmentation"
+(ICASSP 2023, arXiv:2211.06687).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from model_handlers.base import AudioCue, Example, Items, best_items, pick_device
+from model_handlers.image_label import TEXTS_AT_ONCE, check_labels, read_labels, unit
+from model_handlers.views import Audio
+from model_handlers.weights import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RATE = 48_000
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """A CLAP ready to run.
+
+    Attributes:
+        model: `transformers` ClapModel in evaluation mode, on its device.
+        extractor: the feature extractor that was saved with it.
+        names: the labels.
+        texts: their embeddings, each of length 1, shape (labels, width).
+    """
+
+    model: Any
+    extractor: Any
+    names: tuple[str, ...]
+    texts: Tensor
+
+
+@dataclass(kw_only=True)
+class AudioLabel(AudioCue[Labeller]):
+    """The `top` most suitable labels, best first, with a softmax over all labels as their scores.
+
+    A score says which of these names suits best, not whether one does. CLAP hears ten seconds. Its own extractor cuts
+    them out of a longer clip at random; here they are the middle ten seconds, so that a clip has one answer. What a
+    model with feature fusion would add for a longer clip is thereby left out.
+
+    Attributes:
+        labels: the names, or empty for those of `labels_file`.
+        labels_file: a text file with a name a line.
+        template: the sentence in which a name is shown to the model, with ``{label}`` in its place.
+        top: how many labels.
+    """
+
+    labels: tuple[str, ...] = ()
+    labels_file: str = ""
+    template: str = "This is a sound of {label}."
+    top: int = 3
+
+    patterns = ("*.json", "*.txt", "*.safetensors")
+    file_params = frozenset({"labels_file"})
+    advice = "Any CLAP in transformers' form serves, such as laion/clap-htsat-unfused"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top < 1:
+            raise ValueError(f"{self.name}: top is {self.top}; it has to be at least 1")
+        if "{label}" not in self.template:
+            raise ValueError(f"{self.name}: template {self.template!r} lacks {{label}}, where each name goes")
+        if bool(self.labels) == bool(self.labels_file):
+            raise ValueError(f"{self.name}: give either labels or labels_file")
+        check_labels(self.labels, self.name)
+
+    @property
+    def view(self) -> Audio:
+        """48 kHz mono."""
+        return Audio(RATE, self.decoder)
+
+    def load(self) -> Labeller:
+        """Loads the model and embeds every label once; raises `ModelError` where something lacks or does not fit."""
+        import torch
+        from safetensors import SafetensorError
+        from transformers import ClapConfig, ClapModel, ClapProcessor
+
+        names = self.labels or read_labels(self.locate(self.labels_file))
+        folder, device = self.locate(), pick_device(self.device)
+        try:
+            kind = ClapConfig.get_config_dict(folder, local_files_only=True)[0].get("model_type")
+            if kind != "clap":  # else a CLAP of the published size would be made up at random
+                raise ValueError(f"config.json is of a {kind}, not of a clap")
+            processor = ClapProcessor.from_pretrained(folder, local_files_only=True)
+            model, info = ClapModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise ModelError(
+                f"{self.name}: model {self.model!r} cannot be loaded from {folder} ({type(error).__name__}: {error}). "
+                f"{self.advice}"
+            ) from error
+        if info["missing_keys"]:  # transformers fills them with random numbers and goes on
+            missing = ", ".join(sorted(info["missing_keys"])[:3])
+            raise ModelError(f"{self.name}: {folder} is not a whole CLAP (missing: {missing}). {self.advice}")
+        extractor = processor.feature_extractor
+        if extractor.sampling_rate != RATE:
+            raise ModelError(f"{self.name}: {folder} hears {extractor.sampling_rate} Hz, not {RATE}. {self.advice}")
+        model = model.eval().to(device)
+        sentences = [self.template.replace("{label}", name) for name in names]
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(sentences), TEXTS_AT_ONCE):
+                some = sentences[start : start + TEXTS_AT_ONCE]
+                tokens = processor.tokenizer(some, padding=True, truncation=True, return_tensors="pt").to(device)
+                parts.append(unit(model.get_text_features(**tokens).pooler_output))
+        return Labeller(model, extractor, names, torch.cat(parts))
+
+    def predict(self, batch: Sequence[Example], model: Labeller) -> list[Items]:
+        """Labels audio, each float32 of shape (samples,)."""
+        import torch
+
+        network, extractor = model.model, model.extractor
+        clips = [_middle(cast(np.ndarray, example.view), extractor.nb_max_samples) for example in batch]
+        features = extractor(clips, sampling_rate=RATE, return_tensors="pt")["input_features"].float()
+        # The extractor of a model with fusion calls one clip of a batch of short ones longer, drawn at random.
+        longer = torch.zeros(len(clips), 1, dtype=torch.bool, device=network.device)
+        with self.inference(network.device.type):
+            heard = network.get_audio_features(features.to(network.device), is_longer=longer).pooler_output
+        with torch.inference_mode():  # in single precision: the scale of the cosines is large
+            logits = unit(heard.float()) @ model.texts.T * network.logit_scale_a.exp()
+            scores = logits.softmax(1).cpu().numpy()
+        return [best_items(row, model.names, self.top) for row in scores]
+
+
+def _middle(clip: np.ndarray, samples: int) -> np.ndarray:
+    """Returns the middle `samples` of a clip, or all where it has fewer; raises `ValueError` where it is no sound."""
+    if not len(clip):
+        raise ValueError("there are no audio samples")
+    if not np.isfinite(clip).all():
+        raise ValueError("the audio holds samples that are no finite numbers")
+    start = max(0, (len(clip) - samples) // 2)
+    return clip[start : start + samples]
