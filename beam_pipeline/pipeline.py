@@ -21,7 +21,7 @@ from transforms.media import Limits
 from transforms.progress import Tick
 from transforms.publish import Publish
 from transforms.recall import Recall, Wanted
-from transforms.records import Finding, Written
+from transforms.records import Failure, Finding, Rejection, Work, Written
 from transforms.store import Store
 
 
@@ -57,14 +57,9 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
     handlers, writer, store = run.profile.handlers(), run.profile.writer(), Store.at(run.root)
     names = tuple(handler.name for handler in handlers)
 
-    # Which clips there are, and which of them their labels rule out before any media is opened.
-    read = pipeline | "clips" >> ReadClips(run.source)
-    labels = read.clips | "label filter" >> Filter(label_checks(run.profile))
-    clips = labels.kept | "listed" >> Tick("clips", run.progress)
-
-    # What earlier runs know of them.
-    wanted = tuple(map(Wanted.of, handlers))
-    works = clips | "recall" >> Recall(store, wanted, writer.fingerprint(), run.retry_failed, run.progress)
+    # Which clips there are, and what earlier runs know of them.
+    listed = recalled_works(pipeline, run)
+    works = listed.works
 
     # The cues that are missing: one composite per view, so that media never leaves the stage that decodes it.
     computed = [
@@ -84,12 +79,40 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
         for what, rows in (("cue", findings), ("caption", written["fresh"]))
     ]
     _ = {
-        "listed": read.listed,
+        "listed": listed.origins,
         "captions": written["captions"],
-        "rejected": [labels.rejected, synced.rejected, written["rejected"]] | "all rejected" >> beam.Flatten(),
-        "failed": [read.failed, joined.failed] | "all failed" >> beam.Flatten(),
+        "rejected": [listed.rejected, synced.rejected, written["rejected"]] | "all rejected" >> beam.Flatten(),
+        "failed": [listed.failed, joined.failed] | "all failed" >> beam.Flatten(),
         "costs": [*spent, *(view["costs"] for view in computed)] | "all costs" >> beam.Flatten(),
     } | "publish" >> Publish(run.root, run.version, run.facts, run.shards)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a source lists.
+
+    Attributes:
+        works: the clips, with what the store knows of them.
+        rejected: clips that their labels rule out, before any media is opened.
+        failed: rows that name no clip, and duplicates.
+        origins: of every row.
+    """
+
+    works: beam.PCollection[Work]
+    rejected: beam.PCollection[Rejection]
+    failed: beam.PCollection[Failure]
+    origins: beam.PCollection[str]
+
+
+def recalled_works(pipeline: beam.Pipeline, run: Run) -> Listed:
+    """Reads the source and the store: all that a run does before it has anything to compute."""
+    read = pipeline | "clips" >> ReadClips(run.source)
+    labels = read.clips | "label filter" >> Filter(label_checks(run.profile))
+    clips = labels.kept | "listed" >> Tick("clips", run.progress)
+    wanted = tuple(map(Wanted.of, run.profile.handlers()))
+    writer = run.profile.writer().fingerprint()
+    works = clips | "recall" >> Recall(Store.at(run.root), wanted, writer, run.retry_failed, run.progress)
+    return Listed(works, labels.rejected, read.failed, read.listed)
 
 
 def _cost(row: Finding | Written) -> Iterator[tuple[str, float]]:

@@ -18,10 +18,13 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_pipeline.config import ConfigError, Profile
 from beam_pipeline.options import beam_options, is_local, runner_for
 from beam_pipeline.pipeline import Run, build, recipe
+from beam_pipeline.plan import Plan, plan
 from beam_pipeline.show import progress_bars
 from transforms import versions
 from transforms.avro import read_avro
@@ -117,6 +120,24 @@ def run(
         versions.remove(output, version)
         version = same
     return Result(output, version, versions.manifest(output, version), done["costs"], seconds, same is not None)
+
+
+def foresee(
+    profile: Profile,
+    source: ClipSource,
+    output: str,
+    flags: Sequence[str] = (),
+    retry_failed: bool = False,
+    own_options: Sequence[str] = (),
+) -> Plan:
+    """Says what `run` would have to do with the same arguments, opening no media and loading no model.
+
+    It happens on this machine, whatever runner `flags` name. Raises what `run` raises before it starts.
+    """
+    beam_options(flags, own_options)
+    job = Run(profile, source, output, 0, {}, retry_failed)
+    with _failures_explained():
+        return plan(job, FnApiRunner(), PipelineOptions())
 
 
 @contextmanager

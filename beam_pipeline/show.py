@@ -16,6 +16,7 @@ from rich.text import Text
 from transforms.records import Caption, Cue, Failure, Rejection
 
 if TYPE_CHECKING:
+    from beam_pipeline.plan import Plan
     from beam_pipeline.run import Result
 
 console = Console(emoji=False)
@@ -119,6 +120,28 @@ def summary(result: Result) -> None:
             console.print(f"{name:>9}: {plain(result.folder)}/{plain(file)}", highlight=False, soft_wrap=True)
     console.print(f" manifest: {plain(result.folder)}/manifest.json", highlight=False, soft_wrap=True)
     notice(result.manifest["notice"])
+
+
+def plan_table(found: Plan) -> Table:
+    """A plan for people."""
+    table = Table(title=f"To do for {found.clips} clips", title_justify="left")
+    table.add_column("step", overflow="fold")
+    for column in ("known", "to do", "s per clip", "takes"):
+        table.add_column(column, justify="right")
+    for step in found.steps:
+        each = "?" if step.seconds_each is None else f"{step.seconds_each:.3f}"
+        known = str(step.known) if step.model else ""
+        table.add_row(plain(step.name), known, str(step.to_do), each, _duration(step.seconds))
+    return table
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s" if seconds else ""
 
 
 def costs_table(costs: dict[str, dict[str, float]], clips: int) -> Table:

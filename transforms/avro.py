@@ -80,15 +80,29 @@ def read_avro(paths: str | Iterable[str], cls: type[T]) -> Iterator[T]:
         FileNotFoundError: a path or glob matches nothing.
         ValueError: a file is no Avro file, is cut short, or holds something else than `cls`.
     """
-    schema = fastavro.parse_schema(avro_schema(cls))
     for pattern in [paths] if isinstance(paths, str) else paths:
         for path in _match(pattern):
-            with FileSystems.open(path, compression_type="uncompressed") as file:
-                try:
-                    for record in fastavro.reader(file, reader_schema=schema):
-                        yield from_record(cls, typing.cast(dict[str, Any], record))
-                except _BROKEN as error:
-                    raise ValueError(f"{path}: not a whole Avro file of {cls.__name__}: {error}") from error
+            for record in read_records(path, cls):
+                yield from_record(cls, record)
+
+
+def read_records(path: str, cls: type) -> Iterator[dict[str, Any]]:
+    """Yields the records of one Avro file, as `from_record` takes them; raises what `read_avro` raises."""
+    schema = fastavro.parse_schema(avro_schema(cls))
+    with FileSystems.open(path, compression_type="uncompressed") as file:
+        try:
+            reader = fastavro.reader(file)
+            if _canonical(reader.writer_schema) != _canonical(schema):  # resolving takes twice as long
+                file.seek(0)
+                reader = fastavro.reader(file, reader_schema=schema)
+            for record in reader:
+                yield typing.cast(dict[str, Any], record)
+        except _BROKEN as error:
+            raise ValueError(f"{path}: not a whole Avro file of {cls.__name__}: {error}") from error
+
+
+def _canonical(schema: Any) -> str:
+    return fastavro.schema.to_parsing_canonical_form(schema)
 
 
 def _match(pattern: str) -> list[str]:

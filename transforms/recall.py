@@ -14,7 +14,7 @@ from model_handlers.views import View
 from transforms.cues import CueInfo, subject
 from transforms.progress import NAMESPACE, Tick
 from transforms.records import Clip, Finding, Work, Written
-from transforms.store import Store, read_rows
+from transforms.store import Store, pack, read_rows, unpack
 
 Row = Finding | Written
 
@@ -37,7 +37,7 @@ def recalled(clip: Clip, rows: Iterable[Row], wanted: Iterable[Wanted], retry_fa
     """Returns the clip with those of `rows` that this run wants, in the order of `wanted`.
 
     A row counts where cue, fingerprint and subject are what this run would compute. Of several, which are the same but
-    for a score's last digits, one is taken that does not depend on their order.
+    for a score's last digits, the first is taken.
 
     Args:
         clip: whose rows these are.
@@ -47,7 +47,7 @@ def recalled(clip: Clip, rows: Iterable[Row], wanted: Iterable[Wanted], retry_fa
     """
     known: dict[tuple[str, str, str], Finding] = {}
     written: dict[str, Written] = {}
-    for row in sorted(rows, key=repr):
+    for row in rows:
         if isinstance(row, Written):
             written.setdefault(row.key, row)
         elif not (row.error and retry_failed):
@@ -82,7 +82,7 @@ class Recall(beam.PTransform):
             clips.pipeline
             | "files" >> beam.Create(files)
             | "spread files" >> beam.Reshuffle()
-            | "read" >> beam.FlatMap(_rows)
+            | "read" >> beam.FlatMap(_rows).with_output_types(tuple[str, bytes])
         )
         return (
             {"clips": clips | "by id" >> beam.Map(lambda clip: (clip.clip_id, clip)), "rows": rows}
@@ -105,16 +105,17 @@ class Recall(beam.PTransform):
         ]
 
 
-def _rows(file: tuple[str, type[Row]]) -> Iterator[tuple[str, Row]]:
+def _rows(file: tuple[str, type[Row]]) -> Iterator[tuple[str, bytes]]:
     path, kind = file
-    for row in read_rows(path, kind):
-        yield row.clip_id, row
+    for record in read_rows(path, kind):
+        yield record["clip_id"], pack(record, kind)
 
 
 def _works(group: tuple[str, dict], wanted: tuple[Wanted, ...], retry_failed: bool) -> Iterator[Work]:
     _, grouped = group
     for clip in grouped["clips"]:  # none where the store knows a clip that is not listed
-        yield recalled(clip, grouped["rows"], wanted, retry_failed)
+        rows = map(unpack, sorted(set(grouped["rows"])))  # in an order that does not depend on the run
+        yield recalled(clip, rows, wanted, retry_failed)
 
 
 class _Count(beam.DoFn):

@@ -1,0 +1,91 @@
+"""A run that is killed at any moment has kept what it found, and the next one makes the dataset whole."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import time
+from pathlib import Path
+
+import fastavro
+import pytest
+
+from beam_pipeline.config import load_profile
+from beam_pipeline.run import Result, run
+from demo.world import make_scene, write_scenes
+from tests.datasets import profile, records
+from transforms.ingest import ClipSource
+
+KILLS, CLIPS, BATCH = 20, 8, 2
+CUES = ("labels", "media", "place", "loudness", "audio_tags")
+
+
+def one_run(profile_path: str, clips: str, output: str) -> None:
+    """What a killed process was doing."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    run(load_profile(profile_path), ClipSource(clips), output, quiet=True)
+
+
+def start(folder: Path, output: Path) -> tuple[multiprocessing.process.BaseProcess, float]:
+    """Starts a run in a process of its own; returns that, and when it had claimed its version."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.test_killed", "model_handlers.nets.resnet", "model_handlers.nets.cnn14"])
+    arguments = (str(folder / "mine.toml"), str(folder / "media" / "clips.csv"), str(output))
+    process = context.Process(target=one_run, args=arguments)
+    process.start()
+    deadline = time.monotonic() + 120
+    while not list(output.glob("versions/*/claimed")) and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return process, time.monotonic()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    write_scenes([make_scene(4321, index) for index in range(CLIPS)], folder / "media")
+    profile(folder)
+    text = (folder / "mine.toml").read_text()
+    (folder / "mine.toml").write_text(text.replace(" }\n", f", batch_size = {BATCH} }}\n"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> tuple[Result, float]:
+    """A dataset whose run was left alone, and how many seconds that took from claiming a version to the end."""
+    process, claimed = start(folder, folder / "whole")
+    process.join(120)
+    took = time.monotonic() - claimed
+    assert process.exitcode == 0
+    found = json.loads((folder / "whole" / "versions" / "1" / "manifest.json").read_text())
+    return Result(str(folder / "whole"), 1, found, {}, 0.0), took
+
+
+def stored(output: Path, cue: str) -> int:
+    """How many findings of a cue the store holds, twice or not."""
+    total = 0
+    for file in (output / "store" / "cues" / cue).rglob("*.avro"):
+        with file.open("rb") as stream:
+            total += sum(1 for _ in fastavro.reader(stream))
+    return total
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_a_run_killed_at_any_moment_is_completed_by_the_next_and_no_finding_is_made_twice(
+    folder: Path, undisturbed: tuple[Result, float], seed: int, tmp_path: Path
+) -> None:
+    whole, took = undisturbed
+    process, claimed = start(folder, tmp_path)
+    moment = random.Random(seed).uniform(0, took)
+    time.sleep(max(0.0, claimed + moment - time.monotonic()))
+    process.kill()  # SIGKILL; it may have ended by itself just before
+    process.join()
+
+    before = {cue: stored(tmp_path, cue) for cue in CUES}
+    source = ClipSource(str(folder / "media" / "clips.csv"))
+    again = run(load_profile(str(folder / "mine.toml")), source, str(tmp_path), quiet=True)
+    assert records(again) == records(whole)
+    for cue in CUES:
+        computed = again.costs.get(cue, {"clips": 0})["clips"]
+        assert before[cue] + computed == stored(tmp_path, cue) == CLIPS
