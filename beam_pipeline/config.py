@@ -18,6 +18,7 @@ from model_handlers.loudness import Loudness
 from model_handlers.references import parse
 from model_handlers.synchronisation import CLASSES, Synchronisation
 from model_handlers.writers import CaptionWriter
+from transforms.conditions import Condition, levels
 
 PROFILES = files("beam_pipeline") / "profiles"
 _STRICT = ConfigDict(extra="forbid")
@@ -90,7 +91,7 @@ class Profile:
         description: one sentence for ``earshot run --help`` and the manifest.
         notice: what a reader of the results has to know; shown with every result.
         cues: cue name → row: ``handler`` (``module:Class`` below model_handlers, or a full path) and the handler's
-            own fields.
+            own fields; and ``when``, a `Condition`.
         filters: what drops a clip.
         caption: the caption writer's row.
         models: a place that `earshot models fetch` filled, to be used instead of the network; empty for the network.
@@ -109,8 +110,28 @@ class Profile:
     def handlers(self) -> tuple[CueHandler, ...]:
         """Builds the cue handlers in the profile's order. Raises `ConfigError` on a row that fits no handler."""
         return tuple(
-            _build(CueHandler, name, dict(row), name=name, mirror=self.models) for name, row in self.cues.items()
+            _build(CueHandler, name, {k: v for k, v in row.items() if k != "when"}, name=name, mirror=self.models)
+            for name, row in self.cues.items()
         )
+
+    def conditions(self) -> dict[str, Condition]:
+        """Under which conditions cues are wanted, for those that have any. Raises `ConfigError`."""
+        found = {}
+        for name, row in self.cues.items():
+            if "when" in row:
+                try:
+                    found[name] = TypeAdapter(Condition).validate_python(row["when"])
+                except ValidationError as error:
+                    problem = error.errors()[0]
+                    raise ConfigError(f"{name}: when.{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+        return found
+
+    def levels(self) -> tuple[tuple[str, ...], ...]:
+        """The cues' names, those that can be computed together at a time. Raises `ConfigError`."""
+        try:
+            return levels(tuple(self.cues), self.conditions())
+        except ValueError as error:
+            raise ConfigError(f"cues: {error}") from None
 
     def notices(self) -> str:
         """What a reader of the results has to know: `notice`, and which models may be others tomorrow."""
@@ -162,6 +183,7 @@ def _check(profile: Profile) -> None:
     """Builds everything once, and sees that what refers to a cue finds one of the right kind."""
     if taken := _RESERVED & profile.cues.keys():
         raise ConfigError(f"cues: {sorted(taken)[0]!r} is the name of a step; call the cue something else")
+    profile.levels()
     handlers = {handler.name: handler for handler in profile.handlers()}
     for what, rule, kind in (
         ("filters.silence", profile.filters.silence, Loudness),

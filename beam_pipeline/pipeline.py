@@ -13,10 +13,11 @@ from beam_pipeline.config import Profile
 from model_handlers.base import CueHandler
 from model_handlers.views import View
 from transforms.caption import WriteCaptions
+from transforms.conditions import Condition, Judge
 from transforms.cues import ComputeCues, CueInfo, view_label
 from transforms.filters import Filter, drop_labels, drop_no_audio, drop_out_of_sync, drop_silent
 from transforms.ingest import ClipSource, ReadClips
-from transforms.join import JoinCues
+from transforms.join import JoinCues, MakeSheets
 from transforms.media import Limits
 from transforms.progress import Tick
 from transforms.publish import Publish
@@ -61,29 +62,33 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
     listed = recalled_works(pipeline, run)
     works = listed.works
 
-    # The cues that are missing: one composite per view, so that media never leaves the stage that decodes it.
-    computed = [
-        works | f"{view_label(view)} cues" >> ComputeCues(group, run.limits, store, run.progress)
-        for view, group in by_view(handlers).items()
-    ]
-    findings = [view["findings"] for view in computed] | "all cues" >> beam.Flatten()
-    joined = (works, findings) | "join" >> JoinCues(names)
+    # The cues that are missing: one composite per view, so that media never leaves the stage that decodes it; and
+    # level by level, because a cue may be wanted only where another one says so.
+    spent = []
+    for number, level in enumerate(run.profile.levels()):
+        later = f" {number + 1}" if number else ""
+        works = works | f"conditions{later}" >> Judge(*conditions_of(run.profile, level))
+        computed = [
+            works | f"{view_label(view)} cues{later}" >> ComputeCues(group, run.limits, store, run.progress)
+            for view, group in by_view(tuple(handler for handler in handlers if handler.name in level)).items()
+        ]
+        findings = [view["findings"] for view in computed] | f"all cues{later}" >> beam.Flatten()
+        works = (works, findings) | f"join{later}" >> JoinCues(level)
+        spent += [findings | f"cue costs{later}" >> beam.FlatMap(_cost), *(view["costs"] for view in computed)]
 
     # What is left after the filters gets a caption.
+    joined = works | "sheets" >> MakeSheets(names)
     synced = joined.sheets | "sync filter" >> Filter(sheet_checks(run.profile))
     written = synced.kept | "caption" >> WriteCaptions(writer, store, run.progress)
 
     # Every listed row ends as exactly one of three.
-    spent = [
-        rows | f"{what} costs" >> beam.FlatMap(_cost)
-        for what, rows in (("cue", findings), ("caption", written["fresh"]))
-    ]
+    spent.append(written["fresh"] | "caption costs" >> beam.FlatMap(_cost))
     _ = {
         "listed": listed.origins,
         "captions": written["captions"],
         "rejected": [listed.rejected, synced.rejected, written["rejected"]] | "all rejected" >> beam.Flatten(),
         "failed": [listed.failed, joined.failed] | "all failed" >> beam.Flatten(),
-        "costs": [*spent, *(view["costs"] for view in computed)] | "all costs" >> beam.Flatten(),
+        "costs": spent | "all costs" >> beam.Flatten(),
     } | "publish" >> Publish(run.root, run.version, run.facts, run.shards)
 
 
@@ -126,6 +131,14 @@ def by_view(handlers: tuple[CueHandler, ...]) -> dict[View, tuple[CueHandler, ..
     for handler in handlers:
         groups[handler.view] = (*groups.get(handler.view, ()), handler)
     return groups
+
+
+def conditions_of(profile: Profile, level: tuple[str, ...]) -> tuple[dict[str, Condition], dict[str, CueInfo]]:
+    """The conditions of some cues, and what their findings carry."""
+    conditions = {name: condition for name, condition in profile.conditions().items() if name in level}
+    return conditions, {
+        handler.name: CueInfo.of(handler) for handler in profile.handlers() if handler.name in conditions
+    }
 
 
 def label_checks(profile: Profile) -> tuple[Callable, ...]:

@@ -9,10 +9,11 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics, MetricsFilter
 
-from beam_pipeline.pipeline import Run, by_view, recalled_works, sheet_checks
+from beam_pipeline.pipeline import Run, by_view, conditions_of, recalled_works, sheet_checks
 from model_handlers.writers import CaptionWriter
 from transforms import versions
 from transforms.caption import brief, written_key
+from transforms.conditions import judged
 from transforms.cues import view_label
 from transforms.filters import first_verdict
 from transforms.join import join_cues
@@ -79,11 +80,16 @@ class _Foresee(beam.DoFn):
         handlers = run.profile.handlers()
         self.views = {view_label(view): tuple(h.name for h in group) for view, group in by_view(handlers).items()}
         self.names = tuple(handler.name for handler in handlers)
+        self.levels = [conditions_of(run.profile, level) for level in run.profile.levels()]
         self.writer: CaptionWriter = run.profile.writer()
         self.checks: tuple[Callable, ...] = sheet_checks(run.profile)
 
     def process(self, work: Work) -> None:
         _count("clips")
+        for conditions, infos in self.levels:
+            known = {finding.name for finding in work.findings}
+            decided = {name: when for name, when in conditions.items() if when.cue in known}
+            work = judged(work, decided, infos)
         lacking = work.lacks(self.names)
         for name in self.names:
             _count(f"{'to_do' if name in lacking else 'known'}/{name}")

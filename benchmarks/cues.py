@@ -86,7 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
             examples = [Example(file.stem, decode(file, 0.0, None, handler.view, Limits())) for file in files]
             with console.status(handler.name):
                 found = measure(handler, examples, sizes, options.seconds)
-            speeds = (f"{found['speed'][size]:.1f}" for size in sizes)
+            speeds = [f"{found['speed'][size]:.3g}" for size in sizes]
+            console.print(f"{handler.name}: {', '.join(speeds)} clips/s", style="dim", highlight=False)
             table.add_row(
                 handler.name, f"{found['load_s']:.1f}", *speeds, str(handler.batch_size), f"{found['mb']:.0f}"
             )

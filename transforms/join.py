@@ -36,11 +36,11 @@ def join_cues(clip: Clip, findings: Iterable[Finding], names: tuple[str, ...]) -
 
 @dataclass
 class JoinCues(beam.PTransform):
-    """(works, findings) → ``sheets`` and ``failed``. A clip of which everything was known already is not shuffled."""
+    """(works, findings of the cues `names`) → works that have both. One that lacked none of them is not shuffled."""
 
     names: tuple[str, ...]
 
-    def expand(self, inputs: tuple[beam.PCollection[Work], beam.PCollection[Finding]]) -> beam.pvalue.DoOutputsTuple:
+    def expand(self, inputs: tuple[beam.PCollection[Work], beam.PCollection[Finding]]) -> beam.PCollection[Work]:
         works, findings = inputs
         split = works | "whole" >> beam.FlatMap(_whole, self.names).with_outputs("lacking", main="whole")
         keyed = {
@@ -48,11 +48,17 @@ class JoinCues(beam.PTransform):
             "findings": findings | "findings by id" >> beam.Map(lambda finding: (finding.clip_id, finding)),
         }
         joined = keyed | "group by id" >> beam.CoGroupByKey() | "joined" >> beam.Map(_joined)
-        return (
-            [split.whole, joined]
-            | "all works" >> beam.Flatten()
-            | "sheet" >> beam.FlatMap(_sheets, self.names).with_outputs("failed", main="sheets")
-        )
+        return [split.whole, joined] | "all works" >> beam.Flatten()
+
+
+@dataclass
+class MakeSheets(beam.PTransform):
+    """Works of which all is known → ``sheets``, with the cues `names` in this order, and ``failed``."""
+
+    names: tuple[str, ...]
+
+    def expand(self, works: beam.PCollection[Work]) -> beam.pvalue.DoOutputsTuple:
+        return works | beam.FlatMap(_sheets, self.names).with_outputs("failed", main="sheets")
 
 
 def _whole(work: Work, names: tuple[str, ...]) -> Iterator[Work | TaggedOutput]:
