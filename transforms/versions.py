@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -76,9 +77,15 @@ def advance(root: str, version: int) -> bool:
 def remove(root: str, version: int) -> None:
     """Removes a version's folder, its manifest first, so that no half of a version is left to be read."""
     place = folder(root, version)
-    for path in (FileSystems.join(place, MANIFEST), place):
-        if FileSystems.exists(path):
-            FileSystems.delete([path])
+    manifest_path = FileSystems.join(place, MANIFEST)
+    if FileSystems.exists(manifest_path):
+        FileSystems.delete([manifest_path])
+    if "://" not in place:
+        shutil.rmtree(place, ignore_errors=True)
+        return
+    [match] = FileSystems.match([FileSystems.join(place, "**")])  # an object store has no folders
+    if match.metadata_list:
+        FileSystems.delete([found.path for found in match.metadata_list])
 
 
 def _read(path: str) -> bytes | None:
@@ -136,8 +143,9 @@ def _swap_blob(path: str, decide: Callable[[bytes | None], bytes | None]) -> boo
     while True:
         blob = _handle(path)
         try:
-            content: bytes | None = blob.download_as_bytes()
+            blob.reload()
             generation = blob.generation
+            content: bytes | None = blob.download_as_bytes()  # if newer than that, the upload will be refused
         except NotFound:
             content, generation = None, 0
         fresh = decide(content)
