@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
 import tempfile
 import wave
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from beam_pipeline.config import ConfigError, Profile, load_profile, profile_names
 from model_handlers.views import View
+
+if TYPE_CHECKING:
+    from transforms.ingest import ClipSource
 
 DESCRIPTION = "Turn video clips into a dataset of audio captions."
 
@@ -59,16 +64,32 @@ def parser() -> argparse.ArgumentParser:
         parents=[shared],
         allow_abbrev=False,
     )
-    run.add_argument("--profile", required=True, help=profiles)
     placed = "the place that `earshot models fetch` filled: a folder, or gs://…; default: the network"
-    run.add_argument("--models", default="", metavar="PLACE", help=placed)
-    run.add_argument("--clips", required=True, metavar="SOURCE", help="where the clips are listed; see below")
-    run.add_argument("--output", required=True, metavar="DIR", help="the dataset's folder; each run adds a version")
-    run.add_argument("--media", default="", metavar="TEMPLATE", help="where a listed clip's file is; see below")
-    run.add_argument("--source-format", default="auto", choices=("auto", "media", "audioset", "vggsound", "earshot"))
-    run.add_argument("--class-labels", default="", metavar="CSV", help="AudioSet's class_labels_indices.csv")
-    run.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
-    run.add_argument("--retry-failed", action="store_true", help="compute again what failed for good as well")
+    plan = commands.add_parser(
+        "plan",
+        help="say what a run would have to do, cue by cue",
+        description="Say what a run with these options would have to do: what the dataset's store knows, what is left "
+        "to compute, and how long that took when it was last done. Opens no media and loads no model.",
+        epilog=RUN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    for command in (run, plan):
+        command.add_argument("--profile", required=True, help=profiles)
+        command.add_argument("--models", default="", metavar="PLACE", help=placed)
+        command.add_argument("--clips", required=True, metavar="SOURCE", help="where the clips are listed; see below")
+        command.add_argument(
+            "--output", required=True, metavar="DIR", help="the dataset's folder; a run adds a version"
+        )
+        command.add_argument("--media", default="", metavar="TEMPLATE", help="where a listed clip's file is; see below")
+        command.add_argument(
+            "--source-format", default="auto", choices=("auto", "media", "audioset", "vggsound", "earshot")
+        )
+        command.add_argument("--class-labels", default="", metavar="CSV", help="AudioSet's class_labels_indices.csv")
+        command.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
+        command.add_argument("--retry-failed", action="store_true", help="compute again what failed for good as well")
+    plan.add_argument("--json", action="store_true", help="for machines")
     run.add_argument("--shards", type=_count, default=1, metavar="N", help="files per dataset; 0: the runner chooses")
 
     demo = commands.add_parser(
@@ -92,6 +113,40 @@ def parser() -> argparse.ArgumentParser:
     caption.add_argument("files", nargs="+", metavar="FILE", help="video or audio files")
     caption.add_argument("--profile", default="demo", help=f"default: demo; {profiles}")
     caption.add_argument("--models", default="", metavar="PLACE", help=placed)
+
+    diff = commands.add_parser(
+        "diff",
+        help="compare two versions of a dataset",
+        description="Say which clips were added or removed, got another caption or ended otherwise, and why.",
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    diff.add_argument("dataset", metavar="DIR", help="the dataset's folder, as given to `earshot run --output`")
+    diff.add_argument("old", nargs="?", type=int, metavar="A", help="default: the version published before B")
+    diff.add_argument("new", nargs="?", type=int, metavar="B", help="default: the current version")
+    diff.add_argument("--examples", type=_count, default=5, metavar="N", help="clips shown of each kind (default: 5)")
+    diff.add_argument("--json", action="store_true", help="for machines")
+
+    gc = commands.add_parser(
+        "gc",
+        help="remove what no version of a dataset needs",
+        description="Say what no version of a dataset needs, and with --apply remove it; many small files of the store "
+        "are merged. A later run computes again what was removed, if it needs it.",
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    gc.add_argument("dataset", metavar="DIR", help="the dataset's folder, as given to `earshot run --output`")
+    gc.add_argument(
+        "--keep", type=int, metavar="N", help="only the N latest versions, and the current one; default: all"
+    )
+    gc.add_argument(
+        "--older-than",
+        type=float,
+        default=7.0,
+        metavar="DAYS",
+        help="what is younger and in no version may belong to a run under way, and stays (default: 7)",
+    )
+    gc.add_argument("--apply", action="store_true", help="do it; without, nothing is changed")
 
     models = commands.add_parser(
         "models",
@@ -135,9 +190,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from transforms.ingest import SourceError
 
     try:
-        if rest and options.command != "run":
+        if rest and options.command not in ("run", "plan"):
             raise ConfigError(f"unknown option {rest[0]}")
-        commands = {"run": _run, "demo": _demo, "caption": _caption, "models": _models}
+        commands = {
+            "run": _run,
+            "plan": _plan,
+            "demo": _demo,
+            "caption": _caption,
+            "models": _models,
+            "diff": _diff,
+            "gc": _gc,
+        }
         return commands[options.command](options, rest)
     except (ConfigError, SourceError, ModelError) as error:
         if verbose:
@@ -155,19 +218,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, flags: list[str]) -> int:
-    from beam_pipeline.run import run
-    from beam_pipeline.show import captions_table, console, summary
-    from transforms.ingest import ClipSource
+    from beam_pipeline.run import foresee, run
+    from beam_pipeline.show import captions_table, console, plan_table, summary
+    from transforms import versions
 
-    source = ClipSource(
-        options.clips,
-        kind=options.source_format,
-        media=options.media,
-        class_labels=options.class_labels,
-        limit=options.limit,
-    )
-    profile = _profile(options)
+    profile, source = _profile(options), _source(options)
     own = [name.replace("_", "-") for name in vars(options)]
+    if "://" not in options.output and versions.numbers(options.output):  # else nothing is known, or it takes long
+        console.print(plan_table(foresee(profile, source, options.output, flags, options.retry_failed, own)))
     result = run(
         profile,
         source,
@@ -182,6 +240,31 @@ def _run(options: argparse.Namespace, flags: list[str]) -> int:
         console.print(captions_table(first, "The first captions"))
     summary(result)
     return _status(result.manifest["counts"])
+
+
+def _plan(options: argparse.Namespace, flags: list[str]) -> int:
+    from beam_pipeline.run import foresee
+    from beam_pipeline.show import console, plan_table
+
+    own = [name.replace("_", "-") for name in vars(options)]
+    found = foresee(_profile(options), _source(options), options.output, flags, options.retry_failed, own)
+    if options.json:
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        console.print(plan_table(found))
+    return 0
+
+
+def _source(options: argparse.Namespace) -> ClipSource:
+    from transforms.ingest import ClipSource
+
+    return ClipSource(
+        options.clips,
+        kind=options.source_format,
+        media=options.media,
+        class_labels=options.class_labels,
+        limit=options.limit,
+    )
 
 
 def _demo(options: argparse.Namespace, _: list[str]) -> int:
@@ -236,6 +319,26 @@ def _models(options: argparse.Namespace, _: list[str]) -> int:
             errors.print(f"{result.name}: {'ok' if result.ok else 'failed'}", style="dim", highlight=False)
     console.print(checked_table(checked))
     return _wrong({result.name: result.state for result in checked if not result.ok})
+
+
+def _diff(options: argparse.Namespace, _: list[str]) -> int:
+    from beam_pipeline.compare import compare, comparison_shown
+
+    found = compare(options.dataset, options.old, options.new, options.examples)
+    if options.json:
+        print(json.dumps(asdict(found), indent=2))
+    else:
+        comparison_shown(found)
+    return 0
+
+
+def _gc(options: argparse.Namespace, _: list[str]) -> int:
+    from beam_pipeline.collect import collect, plan, plan_shown
+
+    todo = plan(options.dataset, options.keep, options.older_than)
+    unread = collect(todo) if options.apply else []
+    plan_shown(todo, applied=options.apply, unread=unread)
+    return 0
 
 
 def _wrong(found: dict[str, str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +19,7 @@ from model_handlers.references import parse
 from model_handlers.synchronisation import CLASSES, Synchronisation
 from model_handlers.writers import CaptionWriter
 from transforms.conditions import Condition, levels
+from transforms.splits import Benchmarks, SplitRule
 
 PROFILES = files("beam_pipeline") / "profiles"
 _STRICT = ConfigDict(extra="forbid")
@@ -73,13 +74,26 @@ class SyncRule:
 
 @dataclass(frozen=True)
 class Filters:
-    """The filters of a profile; one that is absent does not run."""
+    """The filters of a profile; one that is absent does not run.
+
+    Attributes:
+        labels: by the source's labels.
+        silence: by loudness.
+        sync: by synchronisation.
+        first: computes the cues that the filters need before all others, and these only for the clips that are kept:
+            cheaper, but of a clip that was dropped no more is known than why.
+    """
 
     __pydantic_config__ = _STRICT
 
     labels: LabelRule | None = None
     silence: SilenceRule | None = None
     sync: SyncRule | None = None
+    first: bool = False
+
+    def cues(self) -> tuple[str, ...]:
+        """The cues that the filters need."""
+        return tuple(rule.cue for rule in (self.silence, self.sync) if rule)
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,7 @@ class Profile:
         cues: cue name → row: ``handler`` (``module:Class`` below model_handlers, or a full path) and the handler's
             own fields; and ``when``, a `Condition`.
         filters: what drops a clip.
+        splits: which captions are for training, and which are held out.
         caption: the caption writer's row.
         models: a place that `earshot models fetch` filled, to be used instead of the network; empty for the network.
     """
@@ -104,6 +119,7 @@ class Profile:
     caption: Mapping[str, Any]
     cues: Annotated[Mapping[Annotated[str, Field(pattern=_CUE_NAME)], Mapping[str, Any]], Field(min_length=1)]
     filters: Filters = field(default_factory=Filters)
+    splits: SplitRule = field(default_factory=SplitRule)
     notice: str = ""
     models: str = ""
 
@@ -129,7 +145,7 @@ class Profile:
     def levels(self) -> tuple[tuple[str, ...], ...]:
         """The cues' names, those that can be computed together at a time. Raises `ConfigError`."""
         try:
-            return levels(tuple(self.cues), self.conditions())
+            return levels(tuple(self.cues), self.conditions(), self.filters.cues() if self.filters.first else ())
         except ValueError as error:
             raise ConfigError(f"cues: {error}") from None
 
@@ -173,10 +189,17 @@ def load_profile(name: str) -> Profile:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"{path}: {problems}") from None
     try:
+        profile = replace(profile, splits=_placed(profile.splits, path))
         _check(profile)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return profile
+
+
+def _placed(rule: SplitRule, profile: Any) -> SplitRule:
+    """The rule with its lists' paths as they are to be opened: relative ones begin where the profile lies."""
+    folder = Path(str(profile)).absolute().parent
+    return replace(rule, benchmarks={n: p if "://" in p else str(folder / p) for n, p in rule.benchmarks.items()})
 
 
 def _check(profile: Profile) -> None:
@@ -199,6 +222,10 @@ def _check(profile: Profile) -> None:
     for name in profile.writer().needs:
         if name not in handlers:
             raise ConfigError(f"caption: the writer needs the cue {name!r}, which the profile has not")
+    try:
+        Benchmarks.read(profile.splits.benchmarks)
+    except ValueError as error:
+        raise ConfigError(f"splits.benchmarks: {error}") from None
 
 
 def _build(base: type, name: str, row: dict[str, Any], /, **given: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from transforms.progress import Tick
 from transforms.publish import Publish
 from transforms.recall import Recall, Wanted
 from transforms.records import Failure, Finding, Rejection, Work, Written
+from transforms.splits import AssignSplits
 from transforms.store import Store
 
 
@@ -64,7 +65,7 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
 
     # The cues that are missing: one composite per view, so that media never leaves the stage that decodes it; and
     # level by level, because a cue may be wanted only where another one says so.
-    spent = []
+    spent, dropped = [], [listed.rejected]
     for number, level in enumerate(run.profile.levels()):
         later = f" {number + 1}" if number else ""
         works = works | f"conditions{later}" >> Judge(*conditions_of(run.profile, level))
@@ -74,19 +75,23 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
         ]
         findings = [view["findings"] for view in computed] | f"all cues{later}" >> beam.Flatten()
         works = (works, findings) | f"join{later}" >> JoinCues(level)
+        if run.profile.filters.first and set(run.profile.filters.cues()) & set(level):
+            early = works | f"filter first{later}" >> Filter(sheet_checks(run.profile, level))
+            works, dropped = early.kept, [*dropped, early.rejected]
         spent += [findings | f"cue costs{later}" >> beam.FlatMap(_cost), *(view["costs"] for view in computed)]
 
     # What is left after the filters gets a caption.
     joined = works | "sheets" >> MakeSheets(names)
     synced = joined.sheets | "sync filter" >> Filter(sheet_checks(run.profile))
     written = synced.kept | "caption" >> WriteCaptions(writer, store, run.progress)
+    captions = written["captions"] | "split" >> AssignSplits(run.profile.splits)
 
     # Every listed row ends as exactly one of three.
     spent.append(written["fresh"] | "caption costs" >> beam.FlatMap(_cost))
     _ = {
         "listed": listed.origins,
-        "captions": written["captions"],
-        "rejected": [listed.rejected, synced.rejected, written["rejected"]] | "all rejected" >> beam.Flatten(),
+        "captions": captions,
+        "rejected": [*dropped, synced.rejected, written["rejected"]] | "all rejected" >> beam.Flatten(),
         "failed": [listed.failed, joined.failed] | "all failed" >> beam.Flatten(),
         "costs": spent | "all costs" >> beam.Flatten(),
     } | "publish" >> Publish(run.root, run.version, run.facts, run.shards)
@@ -147,13 +152,13 @@ def label_checks(profile: Profile) -> tuple[Callable, ...]:
     return (partial(drop_labels, all_of=rule.all_of, sources=rule.sources),) if rule else ()
 
 
-def sheet_checks(profile: Profile) -> tuple[Callable, ...]:
-    """The filters that need cues, in the order in which their reasons take precedence."""
+def sheet_checks(profile: Profile, known: Collection[str] | None = None) -> tuple[Callable, ...]:
+    """The filters of cues (those of `known` ones, or all), in the order in which their reasons take precedence."""
     checks: list[Callable] = []
-    if rule := profile.filters.silence:
+    if (rule := profile.filters.silence) and (known is None or rule.cue in known):
         checks.append(partial(drop_no_audio, cue=rule.cue))
         checks.append(partial(drop_silent, cue=rule.cue, below_dbfs=rule.below_dbfs))
-    if sync := profile.filters.sync:
+    if (sync := profile.filters.sync) and (known is None or sync.cue in known):
         checks.append(
             partial(
                 drop_out_of_sync,
@@ -168,7 +173,7 @@ def sheet_checks(profile: Profile) -> tuple[Callable, ...]:
 
 
 def recipe(profile: Profile) -> dict[str, Any]:
-    """What determines a profile's results, for the manifest: models, fingerprints, filters and the writer."""
+    """What determines a profile's results, for the manifest: models, fingerprints, filters, writer and splits."""
     cues = {
         info.name: {"model": info.model, "fingerprint": info.fingerprint}
         for info in map(CueInfo.of, profile.handlers())
@@ -179,4 +184,5 @@ def recipe(profile: Profile) -> dict[str, Any]:
         "cues": cues,
         "filters": asdict(profile.filters),
         "writer": profile.writer().fingerprint(),
+        "split_rule": asdict(profile.splits),
     }

@@ -142,7 +142,7 @@ def foresee(
 
 @contextmanager
 def _claimed(output: str, run: str) -> Iterator[int]:
-    """Takes a version's number for a run, and gives it back when the run fails: without a manifest it is no version."""
+    """Takes a version's number for a run, and gives it back when the run fails before it has published."""
     try:
         versions.current(output)
         version = versions.claim(output, run)
@@ -152,7 +152,8 @@ def _claimed(output: str, run: str) -> Iterator[int]:
         yield version
     except BaseException:
         with suppress(OSError, BeamIOError):
-            versions.remove(output, version)
+            if not versions.published(output, version):
+                versions.remove(output, version)
         raise
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -110,6 +110,8 @@ def summary(result: Result) -> None:
         for reason, number in _reasons(reasons, name):
             table.add_row(f"[dim]{number}[/]", f"[dim]  {plain(reason)}[/]")
     console.print(table)
+    if said := splits_line(result.manifest):
+        console.print(said, highlight=False)
     console.print(costs_table(result.costs, counts["clips_in"]))
     rate = counts["clips_in"] / result.seconds if result.seconds else 0.0
     console.print(f"{result.seconds:.1f} s, {rate:.2f} clips/s", highlight=False)
@@ -120,6 +122,13 @@ def summary(result: Result) -> None:
             console.print(f"{name:>9}: {plain(result.folder)}/{plain(file)}", highlight=False, soft_wrap=True)
     console.print(f" manifest: {plain(result.folder)}/manifest.json", highlight=False, soft_wrap=True)
     notice(result.manifest["notice"])
+
+
+def splits_line(manifest: dict[str, Any]) -> str:
+    """How many captions are for what, and how many clips are on each list of benchmark clips."""
+    parts = [f"{number} {name}" for name, number in manifest.get("splits", {}).items()]
+    lists = [f"{number} on {name}" for name, number in manifest.get("benchmarks", {}).items()]
+    return plain(f"captions: {', '.join(parts)}" + (f" ({', '.join(lists)})" if lists else "")) if parts else ""
 
 
 def plan_table(found: Plan) -> Table:

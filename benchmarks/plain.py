@@ -16,6 +16,7 @@ from transforms.ingest import ClipSource, read_clips
 from transforms.join import join_cues
 from transforms.media import Limits, MediaError, NoTrack, decode
 from transforms.records import Caption, Clip, Failure, Finding, Rejection, Written
+from transforms.splits import Benchmarks, in_split
 
 
 def plain_run(profile: Profile, source: ClipSource) -> list[Caption | Rejection | Failure]:
@@ -35,7 +36,7 @@ def plain_run(profile: Profile, source: ClipSource) -> list[Caption | Rejection 
             findings[finding.clip_id].append(finding)
 
     writer = profile.writer()
-    model = writer.load()
+    model, benchmarks = writer.load(), Benchmarks.read(profile.splits.benchmarks)
     for clip in wanted:
         sheet = join_cues(clip, findings[clip.clip_id], tuple(handler.name for handler in handlers))
         if isinstance(sheet, Failure):
@@ -45,7 +46,8 @@ def plain_run(profile: Profile, source: ClipSource) -> list[Caption | Rejection 
         else:
             (draft,) = writer.write([brief(sheet, writer.needs)], model)
             written = Written(clip.clip_id, "", draft.caption, draft.abstained)
-            ended.append(to_caption(sheet, written, writer.fingerprint()))
+            outcome = to_caption(sheet, written, writer.fingerprint())
+            ended.append(in_split(outcome, profile.splits, benchmarks) if isinstance(outcome, Caption) else outcome)
     return ended
 
 

@@ -131,3 +131,46 @@ def test_a_cue_is_computed_where_its_condition_holds_and_a_new_condition_compute
         assert bool(found["audio_tags"].items) == (clip_id in inside)
     assert done(["nowhere"])[0].costs == {}
     assert done([place])[0].costs == {}
+
+
+FIRST = """
+description = "filters first"
+[cues]
+media = {{ handler = "media_info:MediaFacts" }}
+place = {{ handler = "place:Place", model = "pkg://demo/models/place" }}
+loudness = {{ handler = "loudness:Loudness" }}
+audio_tags = {{ handler = "audio_tags:AudioTags", model = "{tags}" }}
+[filters]
+first = {first}
+silence = {{ below_dbfs = -60.0 }}
+[caption]
+handler = "writers:TemplateWriter"
+scene = ""
+"""
+
+
+def test_with_filters_first_a_clip_that_is_dropped_costs_no_more_than_the_filters_cues(tmp_path: Path) -> None:
+    write_scenes([make_scene(4321, n, fault=fault) for n, fault in enumerate((None, "silent", None))], tmp_path)
+    ended = {}
+    for first in ("false", "true"):
+        (tmp_path / "mine.toml").write_text(FIRST.format(first=first, tags=TAGS))
+        chosen, source = load_profile(str(tmp_path / "mine.toml")), ClipSource(str(tmp_path / "clips.csv"))
+        done = run(chosen, source, str(tmp_path / first), quiet=True)
+        ended[first] = (
+            {caption.clip.clip_id: caption.caption for caption in done.read("captions")},
+            {rejection.clip.clip_id: rejection.reason for rejection in done.read("rejected")},
+        )
+        dropped = 0 if first == "false" else 1
+        costs = {"decode header": 3 - dropped, "decode frame": 3 - dropped, "decode audio 32000 Hz": 3, "loudness": 3}
+        costs |= {"media": 3 - dropped, "place": 3 - dropped, "audio_tags": 3 - dropped, "caption": 2}
+        costs["decode audio 32000 Hz"] += 2 * dropped  # once for loudness, and once more for those that are kept
+        assert clips(done) == costs
+        assert run(chosen, source, str(tmp_path / first), quiet=True).costs == {}
+    assert ended["true"] == ended["false"]
+    assert list(ended["true"][1].values()) == ["silent"]
+
+
+def test_what_filters_need_comes_first_with_what_that_depends_on() -> None:
+    conditions = {"sync": Condition("media"), "music": Condition("tags")}
+    names = ("tags", "music", "sync", "media", "place")
+    assert levels(names, conditions, ["sync"]) == (("media",), ("sync",), ("tags", "place"), ("music",))

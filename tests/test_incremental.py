@@ -125,6 +125,12 @@ def test_a_failure_is_retried_where_that_may_help_or_where_it_is_asked_for(media
     again = run(profile(tmp_path), source, data, retry_failed=True, quiet=True)
     assert clips(again) == {"decode header": 1, "decode frame": 1, "decode audio 32000 Hz": 1}
 
+    shutil.copy(media / a["uri"], tmp_path / "broken.mp4")
+    assert run(profile(tmp_path), source, data, quiet=True).manifest["counts"]["failed"] == 1  # not asked for
+    mended = run(profile(tmp_path), source, data, retry_failed=True, quiet=True)
+    assert mended.manifest["counts"]["failed"] == 0
+    assert run(profile(tmp_path), source, data, quiet=True).unchanged
+
     missing = listed(tmp_path, media, a, {**a, "clip_id": "c", "uri": str(tmp_path / "later.mp4")})
     (failure,) = run(profile(tmp_path), missing, data, quiet=True).read("failed")
     assert failure.retryable
@@ -219,6 +225,20 @@ def test_a_disk_that_is_full_fails_the_run_with_a_reason_and_loses_nothing(
     assert "Traceback" not in done.stderr
     assert os.listdir(data / "versions") == ["1"]
     assert clips(rerun(data, media, tmp_path, top=2))["place"] == CLIPS
+
+
+def test_a_run_that_is_stopped_after_it_has_published_leaves_what_it_published(
+    media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transforms.versions.manifest", stop)  # what a run reads when the job has ended
+        with pytest.raises(KeyboardInterrupt):
+            rerun(tmp_path / "data", media, tmp_path)
+    assert json.loads((tmp_path / "data" / "current").read_text()) == {"version": 1}
+    assert len(records(rerun(tmp_path / "data", media, tmp_path))) == CLIPS
 
 
 def test_a_run_that_fails_keeps_what_it_found(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

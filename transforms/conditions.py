@@ -6,7 +6,7 @@ clips that it lets in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
@@ -64,25 +64,48 @@ def judged(work: Work, level: Mapping[str, Condition], infos: Mapping[str, CueIn
     return replace(work, findings=tuple(known.values()))
 
 
-def levels(names: tuple[str, ...], conditions: Mapping[str, Condition]) -> tuple[tuple[str, ...], ...]:
+def levels(
+    names: tuple[str, ...], conditions: Mapping[str, Condition], first: Iterable[str] = ()
+) -> tuple[tuple[str, ...], ...]:
     """Orders cues so that each comes after the one that its condition refers to.
 
-    Returns the names that can be computed together, level by level. Raises `ValueError` where conditions go in a circle
-    or refer to a cue that is not among `names`.
+    Args:
+        names: the cues.
+        conditions: of those that have one.
+        first: cues that come before all others but those that they themselves depend on.
+
+    Returns:
+        The names that can be computed together, level by level.
+
+    Raises:
+        ValueError: conditions go in a circle, or refer to a cue that is not among `names`.
     """
     for name, condition in conditions.items():
         if condition.cue not in names:
             raise ValueError(f"{name}: its condition refers to the cue {condition.cue!r}, which the profile has not")
     found: list[tuple[str, ...]] = []
     done: set[str] = set()
-    while len(done) < len(names):
-        level = tuple(n for n in names if n not in done and (n not in conditions or conditions[n].cue in done))
-        if not level:
-            circle = ", ".join(n for n in names if n not in done)
-            raise ValueError(f"the conditions of {circle} go in a circle")
-        found.append(level)
-        done |= set(level)
+    for some in (_with_needed(first, conditions), set(names)):
+        while some - done:
+            level = tuple(n for n in names if n in some - done and (n not in conditions or conditions[n].cue in done))
+            if not level:
+                circle = ", ".join(n for n in names if n in some - done)
+                raise ValueError(f"the conditions of {circle} go in a circle")
+            found.append(level)
+            done |= set(level)
     return tuple(found)
+
+
+def _with_needed(names: Iterable[str], conditions: Mapping[str, Condition]) -> set[str]:
+    """The names, and all that their conditions refer to, directly or not."""
+    found: set[str] = set()
+    open_ = list(names)
+    while open_:
+        name = open_.pop()
+        if name not in found:
+            found.add(name)
+            open_ += [conditions[name].cue] if name in conditions else []
+    return found
 
 
 @dataclass

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from model_handlers.synchronisation import hits, offset_s, parse_evaluation
-from transforms.records import Clip, CueSheet, Rejection
+from transforms.records import Clip, CueSheet, Rejection, Work
 
 # A reason in snake_case, the same for all clips it drops; and what was measured on this one.
 Verdict = tuple[str, str] | None
@@ -68,19 +69,23 @@ def first_verdict(subject: Clip | CueSheet, checks: tuple[Callable, ...]) -> Ver
 
 @dataclass
 class Filter(beam.PTransform):
-    """Clips or cue sheets → ``kept`` and ``rejected``. The first of `checks` that drops one gives the reason."""
+    """Clips, works or cue sheets → ``kept`` and ``rejected``. The first of `checks` that drops one gives the reason.
+
+    A work is judged by what is known of it so far.
+    """
 
     checks: tuple[Callable, ...]
 
-    def expand(self, subjects: beam.PCollection[Clip | CueSheet]) -> beam.pvalue.DoOutputsTuple:
+    def expand(self, subjects: beam.PCollection[Clip | Work | CueSheet]) -> beam.pvalue.DoOutputsTuple:
         return subjects | "filter" >> beam.FlatMap(_filter, self.checks).with_outputs("rejected", main="kept")
 
 
-def _filter(subject: Clip | CueSheet, checks: tuple[Callable, ...]) -> Iterator[Clip | CueSheet | TaggedOutput]:
-    verdict = first_verdict(subject, checks)
+def _filter(subject: Clip | Work | CueSheet, checks: tuple[Callable, ...]) -> Iterator[Any]:
+    judged = subject.sheet if isinstance(subject, Work) else subject
+    verdict = first_verdict(judged, checks)
     if verdict is None:
         yield subject
-    elif isinstance(subject, Clip):
-        yield TaggedOutput("rejected", Rejection(subject, *verdict))
+    elif isinstance(judged, Clip):
+        yield TaggedOutput("rejected", Rejection(judged, *verdict))
     else:
-        yield TaggedOutput("rejected", Rejection(subject.clip, *verdict, cues=subject.cues))
+        yield TaggedOutput("rejected", Rejection(judged.clip, *verdict, cues=judged.cues))

@@ -16,6 +16,7 @@ from apache_beam.pvalue import AsDict, AsList, AsSingleton
 from transforms import versions
 from transforms.avro import avro_schema, to_record
 from transforms.records import Caption, Failure, Rejection
+from transforms.splits import BENCHMARK
 
 OUTCOMES = {"captions": Caption, "rejected": Rejection, "failed": Failure}
 
@@ -38,6 +39,7 @@ def manifest(
     files: Mapping[str, list[str]],
     digest: str = "",
     costs: Mapping[str, tuple[int, float]] | None = None,
+    splits: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Returns the manifest's content. Raises `AccountingError` when any clip has not ended exactly once.
 
@@ -48,6 +50,7 @@ def manifest(
         files: by dataset.
         digest: of all records, whatever their order and files.
         costs: by step, how many clips it worked on in this run, and the seconds that took.
+        splits: how many captions, by ``<split>`` and ``benchmark/<list>``; a list of `facts` that has none gets a 0.
     """
     if problems:
         shown = "; ".join(sorted(problems)[:10])
@@ -56,10 +59,15 @@ def manifest(
     reasons = {key: n for key, n in sorted(counts.items()) if "/" in key}
     clips_in = sum(totals.values())
     spent = {step: {"clips": n, "seconds": round(s, 3)} for step, (n, s) in sorted((costs or {}).items())}
+    found = splits or {}
     return {
         **facts,
         "counts": {"clips_in": clips_in, **totals},
         "reasons": reasons,
+        "splits": {name: n for name, n in sorted(found.items()) if "/" not in name},
+        "benchmarks": {
+            name: found.get(f"{BENCHMARK}/{name}", 0) for name in facts.get("split_rule", {}).get("benchmarks", {})
+        },
         "costs": spent,
         "digest": digest,
         "files": dict(files),
@@ -124,8 +132,13 @@ class Publish(beam.PTransform):
             | "all digests" >> beam.Flatten()
             | "digest" >> beam.CombineGlobally(sum)
         )
+        splits = (
+            inputs["captions"]
+            | "captions' splits" >> beam.FlatMap(_splits)
+            | "count splits" >> beam.combiners.Count.PerElement()
+        )
         costs = inputs["costs"] | "costs" >> beam.CombinePerKey(_Costs())
-        sides = (AsDict(counts), AsList(problems), AsSingleton(digest), AsDict(costs))
+        sides = (AsDict(counts), AsList(problems), AsSingleton(digest), AsDict(costs), AsDict(splits))
         return (
             problems.pipeline
             | "once" >> beam.Create([(self.root, self.version)])
@@ -172,6 +185,12 @@ def _reason(outcome: Caption | Rejection | Failure, name: str) -> str:
     return f"{name}/{outcome.step}" if isinstance(outcome, Failure) else name
 
 
+def _splits(caption: Caption) -> Iterator[str]:
+    """The caption's split, and ``benchmark/<list>`` for each list that it is on."""
+    yield caption.split
+    yield from (f"{BENCHMARK}/{name}" for name in caption.benchmarks)
+
+
 def _publish(
     place: tuple[str, int],
     facts: Mapping[str, Any],
@@ -179,13 +198,14 @@ def _publish(
     problems: list[str],
     digest: int,
     costs: Mapping[str, tuple[int, float]],
+    splits: Mapping[str, int],
     **files: list[str],
 ) -> str:
     """Writes the manifest, whole or not at all, and moves the pointer; returns the manifest's path."""
     root, version = place
     folder = versions.folder(root, version)
     relative = {name: sorted(path[len(folder) :].lstrip("/\\") for path in paths) for name, paths in files.items()}
-    content = manifest(facts, counts, problems, relative, f"{digest % (1 << 128):032x}", costs)
+    content = manifest(facts, counts, problems, relative, f"{digest % (1 << 128):032x}", costs, splits)
     now = versions.current(root)
     if now is not None and now != version and versions.manifest(root, now)["digest"] == content["digest"]:
         content["same_as"] = now

@@ -47,13 +47,17 @@ def recalled(clip: Clip, rows: Iterable[Row], wanted: Iterable[Wanted], retry_fa
     """
     known: dict[tuple[str, str, str], Finding] = {}
     written: dict[str, Written] = {}
-    for row in rows:
+    for row in sorted(rows, key=_failed):  # what was mended stays mended
         if isinstance(row, Written):
             written.setdefault(row.key, row)
         elif not (row.error and retry_failed):
             known.setdefault((row.name, row.fingerprint, row.subject), row)
     keys = ((cue.name, cue.fingerprint, subject(clip, cue.view)) for cue in wanted)
     return Work(clip, tuple(known[key] for key in keys if key in known), tuple(written.values()))
+
+
+def _failed(row: Row) -> bool:
+    return isinstance(row, Finding) and bool(row.error)
 
 
 @dataclass

@@ -118,6 +118,11 @@ class Work:
     findings: tuple[Finding, ...] = ()
     written: tuple[Written, ...] = ()
 
+    @property
+    def sheet(self) -> CueSheet:
+        """What is known so far."""
+        return CueSheet(self.clip, tuple(finding.cue for finding in self.findings), self.written)
+
     def lacks(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the cues `names` of which nothing is known."""
         known = {finding.name for finding in self.findings}
@@ -142,12 +147,17 @@ class CueSheet:
 
 @dataclass(frozen=True)
 class Caption:
-    """A captioned clip: the sentence, and everything it rests on."""
+    """A captioned clip: the sentence, and everything it rests on.
+
+    `split` and `benchmarks` (the lists of benchmark clips that it is on) come from `transforms.splits`.
+    """
 
     clip: Clip
     caption: str
     writer: str
     cues: tuple[Cue, ...]
+    split: str = ""
+    benchmarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ def manifest(root: str, version: int) -> dict[str, Any]:
     return json.loads(content)
 
 
+def published(root: str, version: int) -> bool:
+    """Whether a version has its manifest, and so all its files."""
+    return FileSystems.exists(FileSystems.join(folder(root, version), MANIFEST))
+
+
 def claim(root: str, run: str) -> int:
     """Takes the next free number for a run and makes its folder. Two runs never get the same one."""
     version = max(numbers(root), default=0)
