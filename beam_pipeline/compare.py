@@ -174,6 +174,7 @@ class _Print:
     stretch: bytes
     labels: bytes
     listing: bytes
+    split: bytes
     items: tuple[bytes, ...]
 
     @classmethod
@@ -187,6 +188,7 @@ class _Print:
             _digest(_STRETCH(clip)),
             _digest(clip["labels"]),
             _digest(_LISTING(clip)),
+            _digest(record.get("split", ""), record.get("benchmarks", [])),
             tuple(_digest([_ITEM(item) for item in cue["items"]], cue["skipped"]) for cue in cues),
         )
 
@@ -199,7 +201,7 @@ def _digest(*values: Any) -> bytes:
 class _Prints:
     """`_Print`s of many clips, packed: what most records share (ends, writers, cues) is kept once."""
 
-    _HEAD = struct.Struct("<I8s8s8s8s")
+    _HEAD = struct.Struct("<I8s8s8s8s8s")
 
     def __init__(self) -> None:
         self.packed: dict[bytes, bytes] = {}
@@ -211,7 +213,7 @@ class _Prints:
         place = self.index.setdefault(shared, len(self.shared))
         if place == len(self.shared):
             self.shared.append(shared)
-        head = self._HEAD.pack(place, it.text, it.stretch, it.labels, it.listing)
+        head = self._HEAD.pack(place, it.text, it.stretch, it.labels, it.listing, it.split)
         self.packed[key] = head + b"".join(it.items)
 
     def take(self, key: bytes) -> _Print | None:
@@ -220,10 +222,10 @@ class _Prints:
         self.packed[key] = b""
         if not packed:
             return None
-        place, text, stretch, labels, listing = self._HEAD.unpack_from(packed)
+        place, text, stretch, labels, listing, split = self._HEAD.unpack_from(packed)
         items = tuple(packed[at : at + 8] for at in range(self._HEAD.size, len(packed), 8))
         end, writer, cues = self.shared[place]
-        return _Print(end, writer, cues, text, stretch, labels, listing, items)
+        return _Print(end, writer, cues, text, stretch, labels, listing, split, items)
 
     def taken(self, key: bytes) -> bool:
         return self.packed.get(key) == b""
@@ -369,6 +371,8 @@ def differences(old: _Print, new: _Print) -> Iterator[str]:
         yield "clip: another stretch of its file"
     if old.labels != new.labels:
         yield "clip: other labels"
+    if old.end == new.end and old.split != new.split:
+        yield "split: another"
     if old.listing != new.listing:
         yield "clip: listed otherwise (its file, source, split or line)"
     if old.cues and new.cues:  # else one of them never came so far
