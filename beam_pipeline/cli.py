@@ -213,7 +213,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         errors.print(f"earshot: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        errors.print("earshot: stopped; nothing of this run was published", style="red")
+        kept = "; nothing of this run was published, and what it computed is kept for the next"
+        errors.print(
+            f"earshot: stopped{kept if options.command in ('run', 'demo') else ''}", style="red", soft_wrap=True
+        )
         return 130
 
 

@@ -170,7 +170,7 @@ def test_settings_that_cannot_be_are_refused_at_once(settings: dict[str, Any], m
         ({"clips": "nowhere://bucket/x.csv"}, "cannot be read: Unable to get filesystem"),
         ({"clips": "odd/*.csv"}, "the name of the list"),
         ({"clips": "none/**.csv"}, "nothing matches"),
-        ({"clips": "empty"}, "holds no media files (3gp aac avi"),
+        ({"clips": "empty"}, "holds no media files (3gp aac aif"),
         ({"clips": "texts"}, "holds no media files"),
         ({"clips": "texts/.*"}, "matches hidden files only"),
         ({"clips": "texts", "kind": "audioset"}, "is a folder: for kind audioset give the list, or a glob of lists"),
