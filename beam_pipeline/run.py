@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import re
 import secrets
+import signal
 import tempfile
 import threading
 import time
@@ -110,7 +111,7 @@ def run(
         build(pipeline, job)
         clock = time.monotonic()
         steps = [handler.name for handler in profile.handlers()]
-        with _failures_explained(), _shown(ticks, steps, quiet or not local):
+        with _stoppable(), _failures_explained(), _shown(ticks, steps, quiet or not local):
             state = pipeline.run().wait_until_finish()
             if state not in (None, "DONE"):
                 raise RuntimeError(f"the job ended as {state}")
@@ -155,6 +156,36 @@ def _claimed(output: str, run: str) -> Iterator[int]:
             if not versions.published(output, version):
                 versions.remove(output, version)
         raise
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Sees to it that Ctrl-C stops the job, even where a library that is just being imported swallows the first one.
+
+    It is repeated each second until the job has ended. Elsewhere than in the main thread nothing has to be done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked, ended, main = threading.Event(), threading.Event(), threading.main_thread()
+
+    def stop(*_: object) -> None:
+        asked.set()
+        raise KeyboardInterrupt
+
+    def repeat() -> None:
+        asked.wait()
+        while not ended.wait(1.0) and main.ident is not None:
+            signal.pthread_kill(main.ident, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, stop)
+    threading.Thread(target=repeat, name="stop", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+        asked.set()
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

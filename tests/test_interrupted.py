@@ -78,3 +78,25 @@ def test_worker_processes_give_what_one_process_gives(listed: Path, tmp_path: Pa
     )
     assert captions(alone)
     assert captions(together) == captions(alone)
+
+
+def test_ctrl_c_stops_a_run_whose_libraries_swallow_it(listed: Path, tmp_path: Path) -> None:
+    code = (
+        "import signal, sys, time\n"
+        "from model_handlers.place import Place\n"
+        "def predict(self, batch, model):\n"
+        "    for _ in range(2):\n"
+        "        try:\n"
+        "            signal.raise_signal(signal.SIGINT) if _ == 0 else time.sleep(60)\n"
+        "        except BaseException as error:\n"
+        "            if _ == 1: raise\n"
+        "Place.predict = predict\n"
+        "from beam_pipeline.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = ["run", "--profile", "demo", "--clips", str(listed), "--output", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code, *command], env=environment, capture_output=True, text=True)
+    assert done.returncode == 130
+    assert "stopped; nothing of this run was published" in done.stderr
+    assert not list((tmp_path / "versions").iterdir())
