@@ -144,6 +144,8 @@ def foresee(
 @contextmanager
 def _claimed(output: str, run: str) -> Iterator[int]:
     """Takes a version's number for a run, and gives it back when the run fails before it has published."""
+    if found := sorted(set(output) & set("*?[")):
+        raise ConfigError(f"--output {output}: {found[0]!r} stands for other characters in a path; take another name")
     try:
         versions.current(output)
         version = versions.claim(output, run)

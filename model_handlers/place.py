@@ -87,7 +87,13 @@ class Place(CueHandler[Recogniser]):
         """Loads the network and its lists; raises `ModelError` where one is missing or they do not fit each other."""
         from model_handlers.nets.resnet import load_resnet50
 
-        checkpoint = find_checkpoint(self.locate())
+        place = self.locate()
+        if place.is_file() and not (self.categories and self.indoor_outdoor):  # the fingerprint knows named files only
+            raise ModelError(
+                f"{self.name}: model is a file, so categories and indoor_outdoor have to be given as well; or give the "
+                f"folder that holds all three. {ADVICE}"
+            )
+        checkpoint = find_checkpoint(place)
         names, outdoor = read_lists(
             self.locate(self.categories) if self.categories else checkpoint.with_name(CATEGORIES),
             self.locate(self.indoor_outdoor) if self.indoor_outdoor else checkpoint.with_name(INDOOR_OUTDOOR),

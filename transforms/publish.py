@@ -207,7 +207,9 @@ def _publish(
     relative = {name: sorted(path[len(folder) :].lstrip("/\\") for path in paths) for name, paths in files.items()}
     content = manifest(facts, counts, problems, relative, f"{digest % (1 << 128):032x}", costs, splits)
     now = versions.current(root)
-    if now is not None and now != version and versions.manifest(root, now)["digest"] == content["digest"]:
+    # Somebody may have removed the version that is current.
+    there = now is not None and now != version and versions.published(root, now)
+    if now is not None and there and versions.manifest(root, now)["digest"] == content["digest"]:
         content["same_as"] = now
     path = FileSystems.join(folder, versions.MANIFEST)
     part = f"{path}.part"

@@ -27,7 +27,8 @@ def folder(root: str, version: int) -> str:
 def numbers(root: str) -> list[int]:
     """The numbers that are published or claimed, ascending."""
     [match] = FileSystems.match([FileSystems.join(root, VERSIONS, "*", CLAIM)])
-    return sorted(int(found.path.rstrip("/").split("/")[-2]) for found in match.metadata_list)
+    names = (found.path.rstrip("/").split("/")[-2] for found in match.metadata_list)
+    return sorted(int(name) for name in names if name.isdecimal())  # somebody may keep a copy beside them
 
 
 def current(root: str) -> int | None:
