@@ -12,7 +12,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=[*PACKAGES, *(f"{name}.*" for name in PACKAGES)]),
-    package_data={"beam_pipeline": ["profiles/*.toml"], "demo": ["models/*.json", "models/*/*"]},
+    package_data={
+        "beam_pipeline": ["profiles/*.toml"],
+        "model_handlers": ["prompts/*.toml"],
+        "demo": ["models/*.json", "models/*/*"],
+    },
     entry_points={"console_scripts": ["earshot = beam_pipeline.cli:main"]},
     install_requires=[
         "apache-beam==2.77.0",

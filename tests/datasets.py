@@ -24,7 +24,7 @@ audio_tags = {{ handler = "audio_tags:AudioTags", model = "pkg://demo/models/aud
 [filters.silence]
 below_dbfs = {silence}
 [caption]
-handler = "writers:TemplateWriter"
+handler = "template_writer:TemplateWriter"
 scene = ""
 at_most = {at_most}
 """

@@ -26,7 +26,7 @@ loudness = {{ handler = "loudness:Loudness", when = {{ cue = "place", any_of = {
 place = {{ handler = "place:Place", model = "pkg://demo/models/place", top = 1 }}
 audio_tags = {{ handler = "audio_tags:AudioTags", model = "{tags}", when = {{ cue = "loudness" }} }}
 [caption]
-handler = "writers:TemplateWriter"
+handler = "template_writer:TemplateWriter"
 scene = ""
 """
 
@@ -144,7 +144,7 @@ audio_tags = {{ handler = "audio_tags:AudioTags", model = "{tags}" }}
 first = {first}
 silence = {{ below_dbfs = -60.0 }}
 [caption]
-handler = "writers:TemplateWriter"
+handler = "template_writer:TemplateWriter"
 scene = ""
 """
 

@@ -13,7 +13,7 @@ loudness = { handler = "loudness:Loudness" }
 [filters.silence]
 below_dbfs = -50
 [caption]
-handler = "writers:TemplateWriter"
+handler = "template_writer:TemplateWriter"
 tags = "loudness"
 scene = ""
 """
@@ -48,7 +48,7 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path: Path) -> None:
         ("below_dbfs", "below_db", "below_db"),
         ('"media_info:MediaFacts"', '"media_info:MediaFacts", batchsize = 3', "did you mean 'batch_size'"),
         ('"media_info:MediaFacts"', '"nowhere:Nothing"', "cannot be imported"),
-        ('"media_info:MediaFacts"', '"writers:TemplateWriter"', "is not a CueHandler"),
+        ('"media_info:MediaFacts"', '"template_writer:TemplateWriter"', "is not a CueHandler"),
         ('"media_info:MediaFacts"', '"MediaFacts"', "needs `handler`"),
         ('description = "a test"', "description = 'a", "not valid TOML"),
         ("below_dbfs = -50", 'cue = "volume"', "'volume', which the profile has not"),

@@ -42,7 +42,7 @@ loudness = {{ handler = "loudness:Loudness" }}
 image_caption = {{ handler = "image_caption:ImageCaption", model = "{hub}", revision = "{commit}" }}
 audio_tags = {{ handler = "audio_tags:AudioTags", model = "{tags}", labels = "{labels}" }}
 [caption]
-handler = "writers:TemplateWriter"
+handler = "template_writer:TemplateWriter"
 """
 
 

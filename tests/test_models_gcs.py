@@ -61,7 +61,7 @@ def test_models_go_to_a_bucket_and_come_from_there_once(
     with serving(Behaviour(files={"/tags.pth": CHECKPOINT, "/labels.csv": LABELS})) as web:
         profile = tmp_path / "mine.toml"
         profile.write_text(
-            'description = "tags"\n[caption]\nhandler = "writers:TemplateWriter"\nscene = ""\n'
+            'description = "tags"\n[caption]\nhandler = "template_writer:TemplateWriter"\nscene = ""\n'
             f'[cues.audio_tags]\nhandler = "audio_tags:AudioTags"\nmodel = "{web.url}/tags.pth#sha256={pins[0]}"\n'
             f'labels = "{web.url}/labels.csv#md5={pins[1]}"\n'
         )

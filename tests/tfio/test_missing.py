@@ -21,7 +21,7 @@ description = "Loudness alone."
 [cues]
 loudness = { handler = "loudness:Loudness", decoder = "%s" }
 [caption]
-handler = "writers:TemplateWriter"
+handler = "template_writer:TemplateWriter"
 tags = "loudness"
 scene = ""
 """

@@ -1,7 +1,8 @@
 import pytest
 
 from model_handlers.base import Item
-from model_handlers.writers import Brief, TemplateWriter
+from model_handlers.template_writer import TemplateWriter
+from model_handlers.writers import Brief
 
 
 def written(tags: list[tuple[str, float]], scene: str, clip_id: str = "clip", **fields: float) -> str:
