@@ -90,6 +90,12 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
         command.add_argument("--retry-failed", action="store_true", help="compute again what failed for good as well")
     plan.add_argument("--json", action="store_true", help="for machines")
+    run.add_argument(
+        "--budget",
+        type=_dollars,
+        metavar="DOLLARS",
+        help="what captions may cost, by the prices in the profile; what is left over waits for the next run",
+    )
     run.add_argument("--shards", type=_count, default=1, metavar="N", help="files per dataset; 0: the runner chooses")
 
     demo = commands.add_parser(
@@ -235,6 +241,7 @@ def _run(options: argparse.Namespace, flags: list[str]) -> int:
         options.output,
         flags,
         retry_failed=options.retry_failed,
+        budget_dollars=options.budget,
         shards=options.shards,
         own_options=own,
     )
@@ -393,6 +400,13 @@ def _count(text: str) -> int:
     number = int(text)
     if number < 0:
         raise ValueError(f"{number} is less than 0")
+    return number
+
+
+def _dollars(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{number} is no amount")
     return number
 
 

@@ -29,6 +29,7 @@ from beam_pipeline.show import console, errors, plain
 from transforms import versions
 from transforms.avro import read_avro
 from transforms.records import Finding, Written
+from transforms.similarity import NAME as SIMILARITY
 from transforms.store import FOLDER, safe, write_rows
 
 DAY_S = 86_400.0
@@ -195,6 +196,8 @@ def _named(manifest: dict[str, Any]) -> Iterator[Place]:
     """What of the store a version rests on."""
     for name, cue in manifest["cues"].items():
         yield FOLDER, "cues", name, cue["fingerprint"]
+    if similarity := manifest.get("similarity"):
+        yield FOLDER, "cues", SIMILARITY, similarity["fingerprint"]
     yield FOLDER, "written", safe(manifest["writer"])
 
 

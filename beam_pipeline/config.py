@@ -13,18 +13,22 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from model_handlers.audio_embedding import AudioEmbedding
 from model_handlers.base import CueHandler
 from model_handlers.loudness import Loudness
 from model_handlers.references import parse
 from model_handlers.synchronisation import CLASSES, Synchronisation
 from model_handlers.writers import CaptionWriter
+from transforms.checks import Checks
 from transforms.conditions import Condition, levels
+from transforms.cues import CueInfo
+from transforms.similarity import Scorer
 from transforms.splits import Benchmarks, SplitRule
 
 PROFILES = files("beam_pipeline") / "profiles"
 _STRICT = ConfigDict(extra="forbid")
 _CUE_NAME = r"^[a-z][a-z0-9_]*$"
-_RESERVED = {"caption", "clips", "decode", "done"}  # steps of the pipeline that are labelled like cues
+_RESERVED = {"caption", "clips", "decode", "done", "similarity"}  # steps of the pipeline that are labelled like cues
 
 
 class ConfigError(ValueError):
@@ -97,6 +101,19 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class SimilarityRule:
+    """Drops a caption whose similarity to the sound is below `least`, by the CLAP of the cue `cue`.
+
+    FusionAudio's least is 0.08, for a checkpoint that it does not name; `earshot calibrate` finds one for another.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    cue: str = "clap"
+    least: Annotated[float, Field(ge=-1, le=1)] = -1.0
+
+
+@dataclass(frozen=True)
 class Profile:
     """A named set of cues, filters and a caption writer.
 
@@ -107,6 +124,8 @@ class Profile:
         cues: cue name → row: ``handler`` (``module:Class`` below model_handlers, or a full path) and the handler's
             own fields; and ``when``, a `Condition`.
         filters: what drops a clip.
+        checks: what a caption has to pass.
+        similarity: what compares captions with sounds, if anything does.
         splits: which captions are for training, and which are held out.
         caption: the caption writer's row.
         models: a place that `earshot models fetch` filled, to be used instead of the network; empty for the network.
@@ -119,6 +138,8 @@ class Profile:
     caption: Mapping[str, Any]
     cues: Annotated[Mapping[Annotated[str, Field(pattern=_CUE_NAME)], Mapping[str, Any]], Field(min_length=1)]
     filters: Filters = field(default_factory=Filters)
+    checks: Checks = field(default_factory=Checks)
+    similarity: SimilarityRule | None = None
     splits: SplitRule = field(default_factory=SplitRule)
     notice: str = ""
     models: str = ""
@@ -160,9 +181,25 @@ class Profile:
         ]
         return " ".join([self.notice, *moving]).strip()
 
-    def writer(self) -> CaptionWriter:
-        """Builds the caption writer."""
-        return _build(CaptionWriter, "caption", dict(self.caption))
+    def writer(self, budget_dollars: float | None = None) -> CaptionWriter:
+        """Builds the caption writer, for a worker process that may spend so much."""
+        headings = {handler.name: handler.told for handler in self.handlers()}
+        given = {"headings": headings, "mirror": self.models, "budget_dollars": budget_dollars}
+        return _build(CaptionWriter, "caption", dict(self.caption), **given)
+
+    def scorer(self) -> Scorer | None:
+        """Builds what compares captions with sounds, where the profile wants that."""
+        if self.similarity is None:
+            return None
+        name = self.similarity.cue
+        if name not in self.cues:
+            raise ConfigError(f"similarity needs the cue {name!r}, which the profile has not")
+        [handler] = [handler for handler in self.handlers() if handler.name == name]
+        if not isinstance(handler, AudioEmbedding):
+            raise ConfigError(f"similarity: the cue {name!r} is no AudioEmbedding")
+        model = handler.scorer()
+        named = CueInfo.of(handler).model
+        return Scorer(name, handler.view, named, model.fingerprint(), model, self.similarity.least)
 
 
 def profile_names() -> list[str]:
@@ -219,6 +256,10 @@ def _check(profile: Profile) -> None:
     sync = profile.filters.sync
     if sync and sync.required_hits > (evaluations := handlers[sync.cue].evaluations):
         raise ConfigError(f"filters.sync: required_hits is {sync.required_hits}, of {evaluations} evaluations")
+    for what, rule in (("filters.silence", profile.filters.silence), ("filters.sync", profile.filters.sync)):
+        if rule and rule.cue in profile.conditions():
+            raise ConfigError(f"{what}: its cue {rule.cue!r} has a condition, so a clip could pass it unseen")
+    profile.scorer()
     for name in profile.writer().needs:
         if name not in handlers:
             raise ConfigError(f"caption: the writer needs the cue {name!r}, which the profile has not")

@@ -23,7 +23,7 @@ from model_handlers.references import Reference, commit, parse
 from model_handlers.store import Entry, Store, cache, place_index, remote, upload
 from model_handlers.views import Decoded, Listed, Listing, View
 from model_handlers.weights import ModelError
-from model_handlers.writers import Brief
+from model_handlers.writers import Brief, CaptionWriter
 from transforms.media import MediaError, decode
 
 Wanted = tuple[str, str, tuple[str, ...]]  # reference, revision, patterns: as `CueHandler.references` has them
@@ -67,9 +67,8 @@ class Checked:
 
 def wanted(profile: Profile) -> list[Wanted]:
     """What the profile's cues and its writer refer to, each once, in the profile's order."""
-    users = (*profile.handlers(), profile.writer())
-    # A writer without a model has nothing to say here.
-    return list(dict.fromkeys(reference for user in users for reference in getattr(user, "references", tuple)()))
+    users: tuple[CueHandler | CaptionWriter, ...] = (*profile.handlers(), profile.writer())
+    return list(dict.fromkeys(reference for user in users for reference in user.references()))
 
 
 def fetch(profile: Profile, place: str, progress: Progress) -> Iterator[Fetched]:
@@ -175,6 +174,7 @@ def _try_writer(profile: Profile, heard: dict[str, Items]) -> Checked:
     try:
         started = time.perf_counter()
         model = writer.load_model()
+        model.get()
         load_s = time.perf_counter() - started
         started = time.perf_counter()
         (draft,) = writer.run_inference([Brief("check", heard)], model)
@@ -182,7 +182,8 @@ def _try_writer(profile: Profile, heard: dict[str, Items]) -> Checked:
         text = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
         return Checked("caption", name, text, load_s)
     seconds = time.perf_counter() - started
-    return Checked("caption", name, "ok", load_s, seconds, draft.caption or f"(none: {draft.abstained})")
+    state = draft.error or (f"its answer is no caption: {draft.unreadable}" if draft.unreadable else "ok")
+    return Checked("caption", name, state, load_s, seconds, draft.caption or f"(none: {draft.abstained})")
 
 
 def _verify(handler: CueHandler) -> None:

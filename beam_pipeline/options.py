@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import os
+import re
 from collections.abc import Sequence
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, WorkerOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
@@ -47,6 +49,25 @@ def beam_options(flags: Sequence[str], own: Sequence[str] = ()) -> PipelineOptio
 def is_local(options: PipelineOptions) -> bool:
     """Whether the run happens in this process or in processes of this machine that Beam starts itself."""
     return (options.view_as(StandardOptions).runner or LOCAL[0]).lower() in LOCAL
+
+
+def processes(options: PipelineOptions) -> int:
+    """How many worker processes a run may have at once, at most. Raises `ConfigError` where nothing limits them."""
+    if is_local(options):
+        direct = options.view_as(DirectOptions)
+        if direct.direct_running_mode != "multi_processing":
+            return 1
+        return direct.direct_num_workers or os.cpu_count() or 1
+    workers = options.view_as(WorkerOptions)
+    machines = workers.max_num_workers or workers.num_workers
+    parallelism = options.get_all_options(retain_unknown_options=True).get("parallelism")
+    if not machines and not parallelism:
+        raise ConfigError(
+            "--budget is shared out among all workers, so it needs --max_num_workers (on Flink: --parallelism)"
+        )
+    # Dataflow starts a process for each virtual core; n1-standard-8 has eight.
+    cores = re.search(r"-(\d+)\w*$", workers.machine_type or "")
+    return int(machines or parallelism) * (int(cores.group(1)) if cores else 1)
 
 
 def runner_for(options: PipelineOptions) -> PipelineRunner | str:

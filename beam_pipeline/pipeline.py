@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from model_handlers.base import CueHandler
 from model_handlers.views import View
 from transforms.caption import WriteCaptions
 from transforms.conditions import Condition, Judge
+from transforms.copies import DropCopies
 from transforms.cues import ComputeCues, CueInfo, view_label
 from transforms.filters import Filter, drop_labels, drop_no_audio, drop_out_of_sync, drop_silent
 from transforms.ingest import ClipSource, ReadClips
@@ -22,7 +23,9 @@ from transforms.media import Limits
 from transforms.progress import Tick
 from transforms.publish import Publish
 from transforms.recall import Recall, Wanted
-from transforms.records import Failure, Finding, Rejection, Work, Written
+from transforms.records import Failure, Rejection, Work
+from transforms.similarity import NAME as SIMILARITY
+from transforms.similarity import ScoreCaptions
 from transforms.splits import AssignSplits
 from transforms.store import Store
 
@@ -41,6 +44,7 @@ class Run:
         limits: of decoding.
         shards: files per dataset; 0 leaves it to the runner.
         progress: a local folder for ticks, for runs whose workers share this machine's disk; empty elsewhere.
+        budget_dollars: what each worker process may spend on captions; ``None`` for whatever it takes.
     """
 
     profile: Profile
@@ -52,11 +56,12 @@ class Run:
     limits: Limits = field(default_factory=Limits)
     shards: int = 1
     progress: str = ""
+    budget_dollars: float | None = None
 
 
 def build(pipeline: beam.Pipeline, run: Run) -> None:
     """Adds the whole job to `pipeline`; the caller owns the pipeline and runs it."""
-    handlers, writer, store = run.profile.handlers(), run.profile.writer(), Store.at(run.root)
+    handlers, writer, store = run.profile.handlers(), run.profile.writer(run.budget_dollars), Store.at(run.root)
     names = tuple(handler.name for handler in handlers)
 
     # Which clips there are, and what earlier runs know of them.
@@ -76,23 +81,29 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
         findings = [view["findings"] for view in computed] | f"all cues{later}" >> beam.Flatten()
         works = (works, findings) | f"join{later}" >> JoinCues(level)
         if run.profile.filters.first and set(run.profile.filters.cues()) & set(level):
-            early = works | f"filter first{later}" >> Filter(sheet_checks(run.profile, level))
+            early = works | f"filter first{later}" >> Filter(
+                sheet_checks(run.profile, level), names_up_to(run.profile, number)
+            )
             works, dropped = early.kept, [*dropped, early.rejected]
-        spent += [findings | f"cue costs{later}" >> beam.FlatMap(_cost), *(view["costs"] for view in computed)]
+        spent += [view["costs"] for view in computed]
 
-    # What is left after the filters gets a caption.
+    # What is left after the filters gets a caption: written, checked, compared with the sound and with other captions.
     joined = works | "sheets" >> MakeSheets(names)
     synced = joined.sheets | "sync filter" >> Filter(sheet_checks(run.profile))
-    written = synced.kept | "caption" >> WriteCaptions(writer, store, run.progress)
-    captions = written["captions"] | "split" >> AssignSplits(run.profile.splits)
+    written = synced.kept | "caption" >> WriteCaptions(writer, run.profile.checks, store, run.progress)
+    scored = written["captions"] | "similarity" >> ScoreCaptions(run.profile.scorer(), store)
+    single = scored["captions"] | "near copies" >> DropCopies(run.profile.checks.copies)
+    captions = single.kept | "split" >> AssignSplits(run.profile.splits)
 
     # Every listed row ends as exactly one of three.
-    spent.append(written["fresh"] | "caption costs" >> beam.FlatMap(_cost))
+    dropped += [synced.rejected, written["rejected"], scored["rejected"], single.rejected]
+    broken = [listed.failed, joined.failed, written["failed"], scored["failed"]]
+    spent += [written["costs"], scored["costs"]]
     _ = {
         "listed": listed.origins,
         "captions": captions,
-        "rejected": [*dropped, synced.rejected, written["rejected"]] | "all rejected" >> beam.Flatten(),
-        "failed": [listed.failed, joined.failed] | "all failed" >> beam.Flatten(),
+        "rejected": dropped | "all rejected" >> beam.Flatten(),
+        "failed": broken | "all failed" >> beam.Flatten(),
         "costs": spent | "all costs" >> beam.Flatten(),
     } | "publish" >> Publish(run.root, run.version, run.facts, run.shards)
 
@@ -120,14 +131,11 @@ def recalled_works(pipeline: beam.Pipeline, run: Run) -> Listed:
     labels = read.clips | "label filter" >> Filter(label_checks(run.profile))
     clips = labels.kept | "listed" >> Tick("clips", run.progress)
     wanted = tuple(map(Wanted.of, run.profile.handlers()))
+    if scorer := run.profile.scorer():
+        wanted += (Wanted(SIMILARITY, scorer.fingerprint, None),)
     writer = run.profile.writer().fingerprint()
     works = clips | "recall" >> Recall(Store.at(run.root), wanted, writer, run.retry_failed, run.progress)
     return Listed(works, labels.rejected, read.failed, read.listed)
-
-
-def _cost(row: Finding | Written) -> Iterator[tuple[str, float]]:
-    if row.seconds:  # else no model was asked
-        yield row.name if isinstance(row, Finding) else "caption", row.seconds
 
 
 def by_view(handlers: tuple[CueHandler, ...]) -> dict[View, tuple[CueHandler, ...]]:
@@ -144,6 +152,12 @@ def conditions_of(profile: Profile, level: tuple[str, ...]) -> tuple[dict[str, C
     return conditions, {
         handler.name: CueInfo.of(handler) for handler in profile.handlers() if handler.name in conditions
     }
+
+
+def names_up_to(profile: Profile, number: int) -> tuple[str, ...]:
+    """The cues of a level and of those before it, in the profile's order."""
+    known = {name for level in profile.levels()[: number + 1] for name in level}
+    return tuple(name for name in profile.cues if name in known)
 
 
 def label_checks(profile: Profile) -> tuple[Callable, ...]:
@@ -173,7 +187,8 @@ def sheet_checks(profile: Profile, known: Collection[str] | None = None) -> tupl
 
 
 def recipe(profile: Profile) -> dict[str, Any]:
-    """What determines a profile's results, for the manifest: models, fingerprints, filters, writer and splits."""
+    """What determines a profile's results, for the manifest: models, fingerprints, filters, writer, checks and splits."""
+    writer, scorer = profile.writer(), profile.scorer()
     cues = {
         info.name: {"model": info.model, "fingerprint": info.fingerprint}
         for info in map(CueInfo.of, profile.handlers())
@@ -183,6 +198,10 @@ def recipe(profile: Profile) -> dict[str, Any]:
         "notice": profile.notices(),
         "cues": cues,
         "filters": asdict(profile.filters),
-        "writer": profile.writer().fingerprint(),
+        "writer": writer.fingerprint(),
+        "model": writer.told_by[0],
+        "prompt": writer.told_by[1],
+        "checks": asdict(profile.checks),
+        "similarity": scorer and {"cue": scorer.cue, "least": scorer.least, "fingerprint": scorer.fingerprint},
         "split_rule": asdict(profile.splits),
     }

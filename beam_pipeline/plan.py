@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics, MetricsFilter
 
 from beam_pipeline.pipeline import Run, by_view, conditions_of, recalled_works, sheet_checks
-from model_handlers.writers import CaptionWriter
+from model_handlers.writers import Brief
 from transforms import versions
-from transforms.caption import brief, written_key
+from transforms.caption import Terms, settle
 from transforms.conditions import judged
 from transforms.cues import view_label
 from transforms.filters import first_verdict
 from transforms.join import join_cues
-from transforms.records import CueSheet, Work
+from transforms.records import Caption, CueSheet, Spent, Work
+from transforms.similarity import NAME as SIMILARITY
+from transforms.similarity import known_score
 
 NAMESPACE = "earshot.plan"
+AMOUNTS = ("seconds", "gpu_seconds", "tokens_in", "tokens_out", "dollars")
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,11 @@ class Step:
     """One step of a run.
 
     Attributes:
-        name: a cue, ``decode <view>``, or ``caption``.
+        name: a cue, ``decode <view>``, ``caption`` or ``similarity``.
         wanted: how many clips it is wanted for; of captions, at most.
         known: for how many the store has it.
         to_do: for how many it is left to do; of captions, at most: filters may drop clips whose cues are yet to come.
-        seconds_each: what it took a clip when it was last done for this dataset; ``None`` where it never was.
+        each: what it took a clip when it was last done for this dataset; ``None`` where it never was.
         model: whether a model works here; else it is decoding.
     """
 
@@ -39,15 +42,23 @@ class Step:
     wanted: int
     known: int
     to_do: int
-    seconds_each: float | None
+    each: Spent | None
     model: bool = True
 
     @property
-    def seconds(self) -> float | None:
-        """What is left to do will take, in seconds of one worker."""
+    def takes(self) -> Spent | None:
+        """What is left to do will take; seconds are those of one worker."""
         if not self.to_do:
-            return 0.0
-        return None if self.seconds_each is None else self.to_do * self.seconds_each
+            return Spent(0)
+        return self.each and self.each.times(self.to_do)
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines; ``seconds`` and what else it takes, ``None`` where that is not known."""
+        takes = None if self.takes is None else asdict(self.takes)
+        each = {"seconds_each": self.each and self.each.seconds}
+        amounts = {name: takes and takes[name] for name in AMOUNTS}
+        counts = {"wanted": self.wanted, "known": self.known, "to_do": self.to_do, "model": self.model}
+        return {"name": self.name, **counts, **each, **amounts}
 
 
 @dataclass(frozen=True)
@@ -62,15 +73,26 @@ class Plan:
         """Whether the store has everything."""
         return not any(step.to_do for step in self.steps)
 
+    def total(self, model: bool | None = None) -> Spent | None:
+        """What all steps take, those of models or of decoding alone, or all; ``None`` where one of them is unknown."""
+        takes = [step.takes for step in self.steps if model is None or step.model == model]
+        known = [spent for spent in takes if spent is not None]
+        return sum(known, Spent(0)) if len(known) == len(takes) else None
+
     def as_json(self) -> dict[str, Any]:
-        """For machines: the steps, and hours of models and of decoding where every step's cost is known."""
-        hours = {}
-        for kind, model in (("model_hours", True), ("decode_hours", False)):
-            seconds = [step.seconds for step in self.steps if step.model == model]
-            known = [s for s in seconds if s is not None]
-            hours[kind] = sum(known) / 3600 if len(known) == len(seconds) else None
-        steps = [{**asdict(step), "seconds": step.seconds} for step in self.steps]
-        return {"clips": self.clips, "nothing_to_do": self.nothing_to_do, **hours, "steps": steps}
+        """For machines: the steps, and what they take together where every step's cost is known."""
+        models, decoding, all_steps = self.total(True), self.total(False), self.total()
+        return {
+            "clips": self.clips,
+            "nothing_to_do": self.nothing_to_do,
+            "model_hours": models and models.seconds / 3600,
+            "decode_hours": decoding and decoding.seconds / 3600,
+            "gpu_hours": all_steps and all_steps.gpu_seconds / 3600,
+            "tokens_in": all_steps and round(all_steps.tokens_in),
+            "tokens_out": all_steps and round(all_steps.tokens_out),
+            "dollars": all_steps and all_steps.dollars,
+            "steps": [step.as_json() for step in self.steps],
+        }
 
 
 class _Foresee(beam.DoFn):
@@ -80,29 +102,46 @@ class _Foresee(beam.DoFn):
         handlers = run.profile.handlers()
         self.views = {view_label(view): tuple(h.name for h in group) for view, group in by_view(handlers).items()}
         self.names = tuple(handler.name for handler in handlers)
-        self.levels = [conditions_of(run.profile, level) for level in run.profile.levels()]
-        self.writer: CaptionWriter = run.profile.writer()
-        self.checks: tuple[Callable, ...] = sheet_checks(run.profile)
+        profile = run.profile
+        self.levels = [
+            (level, *conditions_of(profile, level), sheet_checks(profile, level) if profile.filters.first else ())
+            for level in profile.levels()
+        ]
+        self.terms = Terms.of(profile.writer(), profile.checks)
+        self.checks: tuple[Callable, ...] = sheet_checks(profile)
+        self.scorer = profile.scorer()
 
     def process(self, work: Work) -> None:
         _count("clips")
-        for conditions, infos in self.levels:
+        lacking: tuple[str, ...] = ()
+        for level, conditions, infos, checks in self.levels:
             known = {finding.name for finding in work.findings}
             decided = {name: when for name, when in conditions.items() if when.cue in known}
             work = judged(work, decided, infos)
-        lacking = work.lacks(self.names)
-        for name in self.names:
-            _count(f"{'to_do' if name in lacking else 'known'}/{name}")
+            missing = work.lacks(level)
+            for name in level:
+                _count(f"{'to_do' if name in missing else 'known'}/{name}")
+            lacking += missing
+            if checks and not missing and first_verdict(work.sheet(self.names), checks):
+                break  # a filter drops the clip, and what comes later is not wanted of it
+        else:
+            self._caption(work, lacking)
         for view, names in self.views.items():
             if set(names) & set(lacking):
                 _count(f"to_do/decode {view}")
-        if set(self.writer.needs or self.names) & set(lacking):
+
+    def _caption(self, work: Work, lacking: tuple[str, ...]) -> None:
+        if set(self.terms.needs) & set(lacking):
             _count("to_do/caption")
             return
         sheet = join_cues(work.clip, work.findings, tuple(name for name in self.names if name not in lacking))
-        if isinstance(sheet, CueSheet) and (lacking or first_verdict(sheet, self.checks) is None):
-            key = written_key(brief(sheet, self.writer.needs), self.writer.fingerprint())
-            _count(f"{'known' if any(w.key == key for w in work.written) else 'to_do'}/caption")
+        if not isinstance(sheet, CueSheet) or (not lacking and first_verdict(sheet, self.checks)):
+            return
+        settled = settle(replace(sheet, written=work.written, scored=work.scored), self.terms)
+        _count(f"{'to_do' if isinstance(settled, Brief) else 'known'}/caption")
+        if self.scorer and isinstance(settled, Caption) and sheet.items(self.scorer.cue):
+            score = known_score(work.scored, settled, self.scorer)
+            _count(f"{'known' if score else 'to_do'}/{SIMILARITY}")
 
 
 def _count(what: str) -> None:
@@ -117,7 +156,7 @@ def plan(run: Run, runner: Any, options: Any) -> Plan:
     result.wait_until_finish()
     counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
     counts = {found.key.metric.name: found.committed for found in counters}
-    took = seconds_each(run.root)
+    took = last_spent(run.root)
     handlers = run.profile.handlers()
     views = [f"decode {view_label(view)}" for view in by_view(handlers)]
     clips = counts.get("clips", 0)
@@ -126,19 +165,20 @@ def plan(run: Run, runner: Any, options: Any) -> Plan:
         known, to_do = counts.get(f"known/{name}", 0), counts.get(f"to_do/{name}", 0)
         return Step(name, known + to_do if model else clips, known, to_do, took.get(name), model)
 
-    models = [step(name, True) for name in (*(handler.name for handler in handlers), "caption")]
+    last = ["caption", SIMILARITY] if run.profile.similarity else ["caption"]
+    models = [step(name, True) for name in (*(handler.name for handler in handlers), *last)]
     return Plan(clips, (*(step(name, False) for name in views), *models))
 
 
-def seconds_each(root: str) -> dict[str, float]:
-    """By step, the seconds a clip that the latest version to have done it took."""
-    took: dict[str, float] = {}
+def last_spent(root: str) -> dict[str, Spent]:
+    """By step, what a clip took in the latest version to have done it."""
+    took: dict[str, Spent] = {}
     for version in reversed(versions.numbers(root)):
         try:
             costs = versions.manifest(root, version).get("costs", {})
         except FileNotFoundError:
             continue  # a run under way, or one that was killed
-        for name, spent in costs.items():
-            if spent["clips"]:
-                took.setdefault(name, spent["seconds"] / spent["clips"])
+        for name, amounts in costs.items():
+            if amounts["clips"]:
+                took.setdefault(name, Spent(**amounts).times(1 / amounts["clips"]))
     return took

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
 import re
 import secrets
 import signal
@@ -23,7 +24,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_pipeline.config import ConfigError, Profile
-from beam_pipeline.options import beam_options, is_local, runner_for
+from beam_pipeline.options import beam_options, is_local, processes, runner_for
 from beam_pipeline.pipeline import Run, build, recipe
 from beam_pipeline.plan import Plan, plan
 from beam_pipeline.show import progress_bars
@@ -33,6 +34,7 @@ from transforms.ingest import ClipSource
 from transforms.media import Limits
 from transforms.progress import read_ticks
 from transforms.publish import OUTCOMES
+from transforms.store import FOLDER
 
 
 class RunError(RuntimeError):
@@ -77,6 +79,7 @@ def run(
     flags: Sequence[str] = (),
     *,
     retry_failed: bool = False,
+    budget_dollars: float | None = None,
     limits: Limits | None = None,
     shards: int = 1,
     quiet: bool = False,
@@ -84,13 +87,15 @@ def run(
 ) -> Result:
     """Runs `profile` over `source` and publishes what came out as a version of the dataset in `output`.
 
-    What earlier runs into `output` know is not computed again. Raises
-    `ConfigError`, `SourceError` or `ModelError` before any work where they can be seen by then, and `RunError` when the
-    job fails; a run that failed or was stopped publishes nothing, but
-    what it computed is kept.
+    What earlier runs into `output` know is not computed again. Once captions have cost `budget_dollars`, no more are
+    asked for; the clips without one fail, and the next run takes them up.
+
+    Raises `ConfigError`, `SourceError` or `ModelError` before any work where they can be seen by then, and `RunError`
+    when the job fails; a run that failed or was stopped publishes nothing, but what it computed is kept.
     """
     options = beam_options(flags, own_options)
     runner = runner_for(options)
+    share = None if budget_dollars is None else budget_dollars / processes(options)
     local = is_local(options)
     started = datetime.now(UTC)
     name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
@@ -104,9 +109,8 @@ def run(
     }
     with tempfile.TemporaryDirectory(prefix="earshot-") as ticks, _claimed(output, name) as version:
         facts["version"] = version
-        job = Run(
-            profile, source, output, version, facts, retry_failed, limits or Limits(), shards, ticks if local else ""
-        )
+        progress = ticks if local else ""
+        job = Run(profile, source, output, version, facts, retry_failed, limits or Limits(), shards, progress, share)
         pipeline = beam.Pipeline(runner=runner, options=options)
         build(pipeline, job)
         clock = time.monotonic()
@@ -146,7 +150,10 @@ def _claimed(output: str, run: str) -> Iterator[int]:
     """Takes a version's number for a run, and gives it back when the run fails before it has published."""
     if found := sorted(set(output) & set("*?[")):
         raise ConfigError(f"--output {output}: {found[0]!r} stands for other characters in a path; take another name")
+    if output.startswith("file:"):
+        raise ConfigError(f"--output {output}: for a folder of this machine give its plain path")
     try:
+        _check_folder(output)
         versions.current(output)
         version = versions.claim(output, run)
     except (OSError, BeamIOError, ValueError) as error:
@@ -158,6 +165,18 @@ def _claimed(output: str, run: str) -> Iterator[int]:
             if not versions.published(output, version):
                 versions.remove(output, version)
         raise
+
+
+def _check_folder(output: str) -> None:
+    """Raises `OSError` where something on this machine stands in a dataset's way; creates nothing."""
+    if "://" in output:
+        return
+    for name in ("", FOLDER, versions.VERSIONS):
+        path = os.path.join(output, name) if name else output
+        if os.path.exists(path) and not os.path.isdir(path):
+            raise NotADirectoryError(f"{path} is a file")
+        if os.path.isdir(path) and not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(f"no permission to write to {path}")
 
 
 @contextmanager

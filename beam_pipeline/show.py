@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from transforms.records import Caption, Cue, Failure, Rejection
+from transforms.records import Caption, Cue, Failure, Rejection, Spent
 
 if TYPE_CHECKING:
     from beam_pipeline.plan import Plan
@@ -132,25 +132,39 @@ def splits_line(manifest: dict[str, Any]) -> str:
 
 
 def plan_table(found: Plan) -> Table:
-    """A plan for people."""
+    """A plan for people; columns of GPU time, tokens and money where there is any."""
     table = Table(title=f"To do for {found.clips} clips", title_justify="left")
     table.add_column("step", overflow="fold")
     for column in ("known", "to do", "s per clip", "takes"):
         table.add_column(column, justify="right")
+    total = found.total() or sum((step.takes for step in found.steps if step.takes), Spent(0))
+    more = [(name, show) for name, show in AMOUNTS.items() if getattr(total, name)]
+    for name, _ in more:
+        table.add_column(_TITLES[name], justify="right")
     for step in found.steps:
-        each = "?" if step.seconds_each is None else f"{step.seconds_each:.3f}"
+        each = "?" if step.each is None else f"{step.each.seconds:.3f}"
         known = str(step.known) if step.model else ""
-        table.add_row(plain(step.name), known, str(step.to_do), each, _duration(step.seconds))
+        takes = "?" if step.takes is None else _duration(step.takes.seconds)
+        rest = ["?" if step.takes is None else show(getattr(step.takes, name)) for name, show in more]
+        table.add_row(plain(step.name), known, str(step.to_do), each, takes, *rest)
     return table
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
+def _duration(seconds: float) -> str:
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.1f} s" if seconds else ""
+
+
+# What a step may take beside time, and how to say how much.
+AMOUNTS: dict[str, Callable[[float], str]] = {
+    "gpu_seconds": _duration,
+    "tokens_in": lambda number: f"{number:,.0f}" if number else "",
+    "tokens_out": lambda number: f"{number:,.0f}" if number else "",
+    "dollars": lambda number: f"{number:,.4f}" if number else "",
+}
+_TITLES = {"gpu_seconds": "on a GPU", "tokens_in": "tokens in", "tokens_out": "tokens out", "dollars": "dollars"}
 
 
 def costs_table(costs: dict[str, dict[str, float]], clips: int) -> Table:
@@ -159,9 +173,13 @@ def costs_table(costs: dict[str, dict[str, float]], clips: int) -> Table:
     table.add_column("step", overflow="fold")
     for column in ("clips", "seconds", "s per clip"):
         table.add_column(column, justify="right")
+    more = [(name, show) for name, show in AMOUNTS.items() if any(name in spent for spent in costs.values())]
+    for name, _ in more:
+        table.add_column(_TITLES[name], justify="right")
     for step, spent in costs.items():
         each = spent["seconds"] / spent["clips"] if spent["clips"] else 0.0
-        table.add_row(plain(step), str(spent["clips"]), f"{spent['seconds']:.1f}", f"{each:.3f}")
+        rest = [show(spent.get(name, 0)) for name, show in more]
+        table.add_row(plain(step), f"{spent['clips']:.0f}", f"{spent['seconds']:.1f}", f"{each:.3f}", *rest)
     table.caption = f"of {clips} clips; what earlier runs know is not computed again"
     return table
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 from beam_pipeline.config import Profile
 from beam_pipeline.pipeline import by_view, label_checks, sheet_checks
 from model_handlers.base import CueHandler, Example
+from model_handlers.similarity import Pair
 from model_handlers.views import Decoded, Listed, Listing, View
-from transforms.caption import brief, to_caption
+from model_handlers.writers import Brief
+from transforms.answers import written_key
+from transforms.caption import Terms, settle
+from transforms.checks import wording
+from transforms.copies import place, single
 from transforms.cues import CueInfo, subject
 from transforms.filters import first_verdict
 from transforms.ingest import ClipSource, read_clips
 from transforms.join import join_cues
 from transforms.media import Limits, MediaError, NoTrack, decode
-from transforms.records import Caption, Clip, Failure, Finding, Rejection, Written
+from transforms.records import Caption, Clip, CueSheet, Failure, Finding, Rejection, Written
+from transforms.similarity import to_finding, weighed
 from transforms.splits import Benchmarks, in_split
 
 
@@ -35,8 +42,8 @@ def plain_run(profile: Profile, source: ClipSource) -> list[Caption | Rejection 
         for finding in _view_findings(group, wanted):
             findings[finding.clip_id].append(finding)
 
-    writer = profile.writer()
-    model, benchmarks = writer.load(), Benchmarks.read(profile.splits.benchmarks)
+    written, benchmarks = _Writing(profile), Benchmarks.read(profile.splits.benchmarks)
+    captions: list[Caption] = []
     for clip in wanted:
         sheet = join_cues(clip, findings[clip.clip_id], tuple(handler.name for handler in handlers))
         if isinstance(sheet, Failure):
@@ -44,11 +51,40 @@ def plain_run(profile: Profile, source: ClipSource) -> list[Caption | Rejection 
         elif verdict := first_verdict(sheet, sheet_checks(profile)):
             ended.append(Rejection(sheet.clip, *verdict, cues=sheet.cues))
         else:
-            (draft,) = writer.write([brief(sheet, writer.needs)], model)
-            written = Written(clip.clip_id, "", draft.caption, draft.abstained)
-            outcome = to_caption(sheet, written, writer.fingerprint())
-            ended.append(in_split(outcome, profile.splits, benchmarks) if isinstance(outcome, Caption) else outcome)
+            outcome = written.outcome(sheet)
+            captions.append(outcome) if isinstance(outcome, Caption) else ended.append(outcome)
+    for kept in _without_copies(captions, profile.checks.copies):
+        ended.append(in_split(kept, profile.splits, benchmarks) if isinstance(kept, Caption) else kept)
     return ended
+
+
+class _Writing:
+    """The caption writer, its checks, and what compares captions with sounds, each loaded once."""
+
+    def __init__(self, profile: Profile):
+        self.writer, self.scorer = profile.writer(), profile.scorer()
+        self.terms, self.model = Terms.of(self.writer, profile.checks), self.writer.load()
+        self.clap = self.scorer and self.scorer.model.load_model()
+
+    def outcome(self, sheet: CueSheet) -> Caption | Rejection | Failure:
+        """Asks until the answer is a caption or will not become one."""
+        while isinstance(settled := settle(sheet, self.terms), Brief):
+            (draft,) = self.writer.write([settled], self.model)
+            answer = Written(**vars(draft), clip_id=settled.clip_id, key=written_key(settled, self.terms.writer))
+            sheet = replace(sheet, written=(*sheet.written, answer))
+        if not isinstance(settled, Caption) or self.scorer is None or not sheet.items(self.scorer.cue):
+            return settled
+        (found,) = self.scorer.model.run_inference([Pair(settled.caption, sheet.items(self.scorer.cue))], self.clap)
+        return weighed(settled, to_finding(settled, found, self.scorer), self.scorer.least)
+
+
+def _without_copies(captions: list[Caption], at_most: int) -> Iterator[Caption | Rejection]:
+    places: dict[str, list[int]] = {}
+    for caption in captions:
+        places.setdefault(wording(caption.caption), []).append(place(caption))
+    last = {text: sorted(found)[at_most - 1] for text, found in places.items() if 0 < at_most < len(found)}
+    for caption in captions:
+        yield single(caption, last, at_most)
 
 
 def _view_findings(handlers: tuple[CueHandler, ...], clips: list[Clip]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from model_handlers.base import AudioCue, Example, Item, Items, pick_device
 from model_handlers.views import Audio
-from model_handlers.weights import ModelError
+from model_handlers.weights import ModelError, reading
 
 if TYPE_CHECKING:
     from model_handlers.nets.effb2_trm import EffB2Trm
@@ -43,6 +43,7 @@ class AudioCaption(AudioCue[Captioner]):
     num_beams: int = 3
     max_words: int = 20
 
+    described = "what a model of sound says of the whole audio"
     patterns = ("*.json", "*.safetensors", "*.bin")
     file_params = frozenset({"tokenizer"})
     advice = (
@@ -68,16 +69,15 @@ class AudioCaption(AudioCue[Captioner]):
 
         folder = self.locate()
         words = self.locate(self.tokenizer) if self.tokenizer else folder
-        try:
+        with reading(words, "a vocabulary"):
             tokenizer = PreTrainedTokenizerFast.from_pretrained(words, local_files_only=True)
-        except (OSError, ValueError, TypeError) as error:
-            raise ModelError(f"{self.name}: no vocabulary can be read from {words}: {error}. {self.advice}") from error
-        net = load_effb2_trm(folder)
+        with reading(folder, "EffB2-Trm"):
+            net = load_effb2_trm(folder)
         expected = net.decoder.word_embedding.num_embeddings
         if len(tokenizer) != expected or not {PAD, START, END} <= set(tokenizer.all_special_ids):
             raise ModelError(
-                f"{self.name}: {words} has {len(tokenizer)} words, special ones at {tokenizer.all_special_ids}; the "
-                f"model has {expected}, special ones at 0, 1 and 2. {self.advice}"
+                f"{words} has {len(tokenizer)} words, special ones at {tokenizer.all_special_ids}; the "
+                f"model has {expected}, special ones at 0, 1 and 2"
             )
         return Captioner(net.to(pick_device(self.device)), tokenizer)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from model_handlers.base import AudioCue, Example, Items, best_items, pick_device
 from model_handlers.views import Audio
-from model_handlers.weights import ModelError
+from model_handlers.weights import ModelError, check_whole, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,6 +53,7 @@ class AudioClassifier(AudioCue[Classifier]):
     top: int = 3
     multi_label: bool = True
 
+    described = "sounds found in the audio, with confidences"
     patterns = ("*.json", "*.safetensors")
     advice = (
         "Any model of transformers for audio classification serves, such as MIT/ast-finetuned-audioset-10-10-0.4593"
@@ -70,31 +71,22 @@ class AudioClassifier(AudioCue[Classifier]):
 
     def load(self) -> Classifier:
         """Loads the model and its extractor; raises `ModelError` where something lacks or does not fit."""
-        from safetensors import SafetensorError
         from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
         folder = self.locate()
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        try:
+        with reading(folder, "an audio classifier"):
             extractor = AutoFeatureExtractor.from_pretrained(folder, **local)
             model, info = AutoModelForAudioClassification.from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True, **local
             )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                f"{self.name}: model {self.model!r} cannot be loaded from {folder} ({type(error).__name__}: {error}). "
-                f"{self.advice}"
-            ) from error
-        kind = type(model).__name__
-        if info["missing_keys"]:  # transformers fills them with random numbers and goes on
-            missing = ", ".join(sorted(info["missing_keys"])[:3])
-            raise ModelError(f"{self.name}: {folder} is not a whole {kind} (missing: {missing}). {self.advice}")
+        check_whole(info, folder, type(model).__name__)
         rate = getattr(extractor, "sampling_rate", None)
         if rate != self.rate:
-            raise ModelError(f"{self.name}: {folder} hears {rate} Hz; set rate = {rate} in the row ({self.rate} now)")
+            raise ModelError(f"{folder} hears {rate} Hz; set rate = {rate} in the row ({self.rate} now)")
         problem = model.config.problem_type
         if problem == "regression":
-            raise ModelError(f"{self.name}: {folder} gives quantities, not classes. {self.advice}")
+            raise ModelError(f"{folder} gives quantities, not classes")
         multi_label = self.multi_label if problem is None else problem == "multi_label_classification"
         names = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
         return Classifier(model.eval().to(pick_device(self.device)), extractor, names, multi_label)

@@ -44,9 +44,8 @@ class Labeller:
 class AudioLabel(AudioCue[Labeller]):
     """The `top` most suitable labels, best first, with a softmax over all labels as their scores.
 
-    A score says which of these names suits best, not whether one does. CLAP hears ten seconds. Its own extractor cuts
-    them out of a longer clip at random; here they are the middle ten seconds, so that a clip has one answer. What a
-    model with feature fusion would add for a longer clip is thereby left out.
+    A score says which of these names suits best, not whether one does. CLAP hears the middle ten seconds
+    of a clip (`nets.clap.spectrograms`).
 
     Attributes:
         labels: the names, or empty for those of `labels_file`.
@@ -60,6 +59,7 @@ class AudioLabel(AudioCue[Labeller]):
     template: str = "This is a sound of {label}."
     top: int = 3
 
+    described = "names from a list that suit the audio best, with confidences"
     patterns = ("*.json", "*.txt", "*.safetensors")
     file_params = frozenset({"labels_file"})
     advice = "Any CLAP in transformers' form serves, such as laion/clap-htsat-unfused"
@@ -82,62 +82,35 @@ class AudioLabel(AudioCue[Labeller]):
     def load(self) -> Labeller:
         """Loads the model and embeds every label once; raises `ModelError` where something lacks or does not fit."""
         import torch
-        from safetensors import SafetensorError
-        from transformers import ClapConfig, ClapModel, ClapProcessor
+
+        from model_handlers.nets.clap import load_clap
 
         names = self.labels or read_labels(self.locate(self.labels_file))
-        folder, device = self.locate(), pick_device(self.device)
+        folder = self.locate()
         try:
-            kind = ClapConfig.get_config_dict(folder, local_files_only=True)[0].get("model_type")
-            if kind != "clap":  # else a CLAP of the published size would be made up at random
-                raise ValueError(f"config.json is of a {kind}, not of a clap")
-            processor = ClapProcessor.from_pretrained(folder, local_files_only=True)
-            model, info = ClapModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                f"{self.name}: model {self.model!r} cannot be loaded from {folder} ({type(error).__name__}: {error}). "
-                f"{self.advice}"
-            ) from error
-        if info["missing_keys"]:  # transformers fills them with random numbers and goes on
-            missing = ", ".join(sorted(info["missing_keys"])[:3])
-            raise ModelError(f"{self.name}: {folder} is not a whole CLAP (missing: {missing}). {self.advice}")
-        extractor = processor.feature_extractor
-        if extractor.sampling_rate != RATE:
-            raise ModelError(f"{self.name}: {folder} hears {extractor.sampling_rate} Hz, not {RATE}. {self.advice}")
-        model = model.eval().to(device)
+            model, processor = load_clap(folder, pick_device(self.device))
+        except ModelError as error:
+            raise self._explained(error) from error
         sentences = [self.template.replace("{label}", name) for name in names]
         parts = []
         with torch.inference_mode():
             for start in range(0, len(sentences), TEXTS_AT_ONCE):
                 some = sentences[start : start + TEXTS_AT_ONCE]
-                tokens = processor.tokenizer(some, padding=True, truncation=True, return_tensors="pt").to(device)
+                tokens = processor.tokenizer(some, padding=True, truncation=True, return_tensors="pt").to(model.device)
                 parts.append(unit(model.get_text_features(**tokens).pooler_output))
-        return Labeller(model, extractor, names, torch.cat(parts))
+        return Labeller(model, processor.feature_extractor, names, torch.cat(parts))
 
     def predict(self, batch: Sequence[Example], model: Labeller) -> list[Items]:
         """Labels audio, each float32 of shape (samples,)."""
         import torch
 
-        network, extractor = model.model, model.extractor
-        clips = [_middle(cast(np.ndarray, example.view), extractor.nb_max_samples) for example in batch]
-        features = extractor(clips, sampling_rate=RATE, return_tensors="pt")["input_features"].float()
-        # The extractor of a model with fusion calls one clip of a batch of short ones longer, drawn at random.
-        longer = torch.zeros(len(clips), 1, dtype=torch.bool, device=network.device)
+        from model_handlers.nets.clap import spectrograms
+
+        network = model.model
+        clips = [cast(np.ndarray, example.view) for example in batch]
         with self.inference(network.device.type):
-            heard = network.get_audio_features(features.to(network.device), is_longer=longer).pooler_output
+            heard = network.get_audio_features(**spectrograms(clips, model.extractor, network.device)).pooler_output
         with torch.inference_mode():  # in single precision: the scale of the cosines is large
             logits = unit(heard.float()) @ model.texts.T * network.logit_scale_a.exp()
             scores = logits.softmax(1).cpu().numpy()
         return [best_items(row, model.names, self.top) for row in scores]
-
-
-def _middle(clip: np.ndarray, samples: int) -> np.ndarray:
-    """Returns the middle `samples` of a clip, or all where it has fewer; raises `ValueError` where it is no sound."""
-    if not len(clip):
-        raise ValueError("there are no audio samples")
-    if not np.isfinite(clip).all():
-        raise ValueError("the audio holds samples that are no finite numbers")
-    start = max(0, (len(clip) - samples) // 2)
-    return clip[start : start + samples]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from model_handlers import weights
-from model_handlers.base import AudioCue, Example, Item, Items, pick_device
+from model_handlers.base import AudioCue, Example, Items, best_items, pick_device
 from model_handlers.views import Audio
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class AudioTags(AudioCue[Tagger]):
     labels: str = ""
 
     advice = ADVICE
+    described = "sounds found in the whole audio, with confidences"
     patterns = ("*.pth", LABELS)
     file_params = frozenset({"labels"})
 
@@ -72,14 +73,13 @@ class AudioTags(AudioCue[Tagger]):
         checkpoint = find_checkpoint(self.locate())
         labels = self.locate(self.labels) if self.labels else checkpoint.with_name(LABELS)
         if not labels.is_file():
-            raise weights.ModelError(f"{self.name}: no labels at {labels}. {ADVICE}")
+            raise weights.ModelError(f"no labels at {labels}")
         names = read_labels(labels)
-        net = load_cnn14(checkpoint, pick_device(self.device))
+        with weights.reading(checkpoint, "Cnn14"):
+            net = load_cnn14(checkpoint).to(pick_device(self.device))
         classes = net.fc_audioset.out_features
         if classes != len(names):
-            raise weights.ModelError(
-                f"{self.name}: {checkpoint} has {classes} classes, but {labels} names {len(names)}"
-            )
+            raise weights.ModelError(f"{checkpoint} has {classes} classes, but {labels} names {len(names)}")
         return Tagger(net, names)
 
     def predict(self, batch: Sequence[Example], model: Tagger) -> list[Items]:
@@ -89,6 +89,8 @@ class AudioTags(AudioCue[Tagger]):
         clips = [cast(np.ndarray, example.view) for example in batch]
         same_length: dict[int, list[int]] = defaultdict(list)
         for index, clip in enumerate(clips):
+            if not np.isfinite(clip).all():
+                raise ValueError("the audio holds samples that are no finite numbers")
             same_length[len(clip)].append(index)
         device = next(model.net.parameters()).device
         answers: list[Items] = [()] * len(batch)
@@ -97,14 +99,8 @@ class AudioTags(AudioCue[Tagger]):
             with self.inference(device.type):
                 probabilities = model.net(audio.to(device)).cpu().numpy()
             for index, row in zip(indices, probabilities, strict=True):
-                answers[index] = self._likeliest(row, model.names)
+                answers[index] = best_items(row, model.names, self.top)
         return answers
-
-    def _likeliest(self, probabilities: np.ndarray, names: tuple[str, ...]) -> Items:
-        if not np.isfinite(probabilities).all():
-            raise ValueError("the audio holds samples that are no finite numbers")
-        order = np.argsort(-probabilities, kind="stable")[: self.top]
-        return tuple(Item(names[index], score=float(probabilities[index])) for index in order)
 
 
 def find_checkpoint(place: Path) -> Path:
@@ -117,7 +113,7 @@ def find_checkpoint(place: Path) -> Path:
         return published
     if len(found) != 1:
         what = f"{len(found)} files *.pth, but none called {CHECKPOINT}," if found else "there is no file *.pth"
-        raise weights.ModelError(f"{what} in {place}. {ADVICE}")
+        raise weights.ModelError(f"{what} in {place}")
     return found[0]
 
 

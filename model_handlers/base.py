@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 ModelT = TypeVar("ModelT")
+E = TypeVar("E")
+A = TypeVar("A")
 
 _PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -60,7 +63,17 @@ class Example:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a handler answers for one `Example`: items, or the error that this clip alone met."""
+    """What a handler answers for one `Example`: items, or the error that this clip alone met.
+
+    Attributes:
+        clip_id: whose.
+        items: what the cue says of it.
+        seconds: its share of the time that its batch took.
+        error: what the model met instead.
+        retryable: whether the same clip may succeed next time.
+        subject: that of the example.
+        on_gpu: whether the seconds are a GPU's.
+    """
 
     clip_id: str
     items: Items
@@ -68,6 +81,7 @@ class Prediction:
     error: str | None = None
     retryable: bool = False
     subject: str = ""
+    on_gpu: bool = False
 
 
 class Loaded(Generic[ModelT]):
@@ -104,7 +118,10 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
         revision: the commit of a hub id.
         batch_size: clips a call, at most (bundles may end earlier).
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
-        precision: ``fp32``, ``bf16`` or ``fp16``; ``auto`` is fp16 on a GPU and fp32 elsewhere.
+        precision: ``fp32``, ``bf16`` or ``fp16``; ``auto`` is fp16 on a GPU and fp32 elsewhere. The two differ in a
+            score's third digit or so and count as one value: what a laptop computed of a dataset is not computed again
+            on the GPUs that do the rest. Where every clip's score has to come about in the same way, name a precision.
+        heading: what the cue is, in words, for a language model that writes captions; empty for the cue's own.
         mirror: the place that `earshot models fetch` filled, used instead of the network; a run's, not a row's.
     """
 
@@ -114,13 +131,15 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
     batch_size: int = 8
     device: str = "auto"
     precision: str = "auto"
+    heading: str = ""
     mirror: str = ""
 
     version: ClassVar[int] = 1  # raise it when the code changes what a cue's value is
+    described: ClassVar[str] = ""  # what the cue is, in words; empty where it says nothing of what can be heard
     advice: ClassVar[str] = ""  # where to get the model, for whoever has not got it
     patterns: ClassVar[tuple[str, ...]] = ()  # which files of a hub repository are needed; all where empty
     file_params: ClassVar[frozenset[str]] = frozenset()  # parameters that name files, whose content counts
-    _speed_only: ClassVar[frozenset[str]] = frozenset({"name", "batch_size", "device", "mirror"})
+    _speed_only: ClassVar[frozenset[str]] = frozenset({"name", "batch_size", "device", "heading", "mirror"})
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -136,8 +155,16 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
         """What has to be decoded for this cue."""
         raise NotImplementedError
 
+    @property
+    def told(self) -> str:
+        """What a caption writer is told that this cue is; empty where it is no cue of what can be heard."""
+        return self.heading or self.described
+
     def load(self) -> ModelT:
-        """Returns the model, ready on its device. Raises `weights.ModelError` where the user can do something."""
+        """Returns the model, ready on its device. Raises `weights.ModelError` where the user can do something.
+
+        The message need not say which cue it is, nor give `advice`: `load_model` sees to both.
+        """
         raise NotImplementedError
 
     def predict(self, batch: Sequence[Example], model: ModelT) -> list[Items]:
@@ -180,7 +207,7 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
     # What follows is Beam's side of the contract; subclasses leave it alone.
 
     def load_model(self) -> Loaded[ModelT]:
-        return Loaded(self.load)
+        return Loaded(self._load)
 
     def run_inference(
         self, batch: Sequence[Example], model: Loaded[ModelT], inference_args: dict[str, Any] | None = None
@@ -197,28 +224,25 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
         if inference_args:
             raise ValueError(f"{self.name}: a cue takes its parameters from its profile row, not from inference_args")
 
-    def _answer(self, batch: list[Example], model: ModelT) -> Iterable[Prediction]:
-        started = time.perf_counter()
+    def _load(self) -> ModelT:
         try:
-            answers = self.predict(batch, model)
-        except DATA_ERRORS as error:
-            if _device_lost(error):  # no clip is to blame, and every later one would fail as well
-                raise
-            if len(batch) > 1:  # out of memory: half may fit; anything else: one clip is to blame, so one at a time
-                step = -(-len(batch) // 2) if _out_of_memory(error) else 1
-                for start in range(0, len(batch), step):
-                    yield from self._answer(batch[start : start + step], model)
-                return
-            seconds = time.perf_counter() - started
-            retryable = isinstance(error, OSError) or _out_of_memory(error)
-            said = f"{type(error).__name__}: {error}"
-            yield Prediction(batch[0].clip_id, (), seconds, said, retryable, batch[0].subject)
-            return
-        if len(answers) != len(batch):
-            raise AssertionError(f"{self.name}: {len(answers)} answers for {len(batch)} clips")
-        seconds = (time.perf_counter() - started) / len(batch)
-        for example, items in zip(batch, answers, strict=True):
-            yield Prediction(example.clip_id, tuple(items), seconds, subject=example.subject)
+            return self.load()
+        except weights.ModelError as error:
+            raise self._explained(error) from error
+
+    def _answer(self, batch: list[Example], model: ModelT) -> Iterable[Prediction]:
+        about: dict[str, Any] = {"on_gpu": bool(self.model) and pick_device(self.device) == "cuda"}
+        for example, answer, seconds in in_parts(batch, lambda some: self.predict(some, model), self.name):
+            about["subject"] = example.subject
+            if isinstance(answer, Exception):
+                said = f"{type(answer).__name__}: {answer}"
+                yield Prediction(example.clip_id, (), seconds, said, self._passing(answer), **about)
+            else:
+                yield Prediction(example.clip_id, tuple(answer), seconds, **about)
+
+    def _passing(self, error: Exception) -> bool:
+        """Whether `error` may not come again: half precision overflows, and `auto` is single elsewhere."""
+        return retryable(error) or (self.precision == "auto" and isinstance(error, FloatingPointError))
 
     def _identity(self, reference: str, revision: str = "") -> str:
         try:
@@ -227,7 +251,10 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
             raise self._explained(error) from error
 
     def _explained(self, error: weights.ModelError) -> weights.ModelError:
-        return weights.ModelError(f"{self.name}: {error}. {self.advice}".removesuffix(". "))
+        """The same with this cue's name and advice, each of them once."""
+        said = str(error).removeprefix(f"{self.name}: ")
+        advice = "" if self.advice in said else f". {self.advice}"
+        return weights.ModelError(f"{self.name}: {said.removesuffix('.') if advice else said}{advice}")
 
     def fingerprint(self) -> str:
         """16 hex digits that change exactly when something changes that determines the cue's value."""
@@ -244,6 +271,8 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
             "params": params,
             "view": [type(self.view).__name__, asdict(self.view)],
         }
+        if not type(self).__module__.startswith("model_handlers."):  # elsewhere two classes may have one name
+            facts["module"] = type(self).__module__
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
 
@@ -269,14 +298,74 @@ def best_items(scores: np.ndarray, names: Sequence[str], top: int) -> Items:
     return tuple(Item(names[index], score=float(scores[index])) for index in order)
 
 
+def in_parts(
+    batch: list[E], answer: Callable[[list[E]], Sequence[A]], what: str
+) -> Iterator[tuple[E, A | Exception, float]]:
+    """Has a batch answered, in smaller parts where that fails, so that an element that no model digests fails alone.
+
+    A part that runs out of memory is halved; of one that fails otherwise each element is asked for on its own.
+
+    Args:
+        batch: what to answer, one element at least.
+        answer: gives one answer for each element of a part, in order.
+        what: who answers, for messages.
+
+    Yields:
+        Each element in order, with its answer or the one of `DATA_ERRORS` that it met alone, and the seconds it took.
+
+    Raises:
+        AssertionError: there are more or fewer answers than elements.
+        RuntimeError: the device is lost. No element is to blame, and every later one would fail as well.
+    """
+    started = time.perf_counter()
+    failed: Exception | None = None
+    answers: Sequence[A] = ()
+    try:
+        answers = answer(batch)
+    except DATA_ERRORS as error:
+        if _device_lost(error):
+            raise
+        # Its frames hold the tensors of the batch that failed, and the next attempt needs their memory.
+        failed = error.with_traceback(None)
+    seconds = (time.perf_counter() - started) / len(batch)
+    if failed is None:
+        if len(answers) != len(batch):
+            raise AssertionError(f"{what}: {len(answers)} answers where {len(batch)} were asked for")
+        yield from zip(batch, answers, [seconds] * len(batch), strict=True)
+    elif len(batch) == 1:
+        yield batch[0], failed, seconds
+    else:
+        step = -(-len(batch) // 2) if _out_of_memory(failed) else 1
+        for start in range(0, len(batch), step):
+            yield from in_parts(batch[start : start + step], answer, what)
+
+
+def retryable(error: BaseException) -> bool:
+    """Whether what failed so may succeed another time: on a machine with more memory, say, or with room on its disk."""
+    return isinstance(error, OSError) or _out_of_memory(error) or bool(_PASSING.search(str(error)))
+
+
+# What a machine says when it cannot go on, whatever the clip …
+_LOST = re.compile(
+    r"CUDA error|CUDA driver|cuDNN|cuBLAS|cuSPARSE|cuFFT|cuSOLVER|NCCL|HIP error|hipErr|MIOpen|rocBLAS"
+    r"|no NVIDIA driver|device-side assert",
+    re.IGNORECASE,
+)
+# … but not of these: the library refused this one call, because of the sizes in it.
+_REFUSED = re.compile(r"_STATUS_(NOT_SUPPORTED|BAD_PARAM|INVALID_VALUE)")
+_MEMORY = re.compile(r"out of memory|can't allocate memory|ALLOC(ATION)?_FAILED", re.IGNORECASE)
+_PASSING = re.compile(rf"no space left on device|{_REFUSED.pattern}", re.IGNORECASE)
+
+
 def _out_of_memory(error: BaseException) -> bool:
-    words = str(error).lower()
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or "out of memory" in words or "can't allocate memory" in words
+    return named or bool(_MEMORY.search(str(error)))
 
 
 def _device_lost(error: BaseException) -> bool:
-    return "CUDA error" in str(error) and not _out_of_memory(error)
+    words = str(error)
+    lost = isinstance(error, RuntimeError) and bool(_LOST.search(words))
+    return lost and not _out_of_memory(error) and not _REFUSED.search(words)
 
 
 def _num_bytes(view: Decoded) -> int:

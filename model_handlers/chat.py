@@ -14,9 +14,13 @@ import numpy as np
 
 from model_handlers.base import CueHandler, Example, Item, Items, pick_device
 from model_handlers.views import Audio, MiddleFrame
-from model_handlers.weights import ModelError
+from model_handlers.weights import ModelError, check_whole, reading
 
 PARTS = {"frame": "image", "audio": "audio"}  # what a chat template calls what the model gets
+_DESCRIBED = {
+    "frame": "what a model of images says of the middle frame of the video",
+    "audio": "what a model of sound says of the whole audio",
+}
 
 
 @dataclass(frozen=True)
@@ -75,35 +79,31 @@ class Chat(CueHandler[ChatModel]):
         """The middle frame, or mono at `rate`."""
         return MiddleFrame() if self.sees == "frame" else Audio(self.rate)
 
+    @property
+    def told(self) -> str:
+        return self.heading or _DESCRIBED[self.sees]
+
     def load(self) -> ChatModel:
         """Loads model and processor; raises `ModelError` where something lacks or does not fit."""
-        from safetensors import SafetensorError
         from transformers import AutoProcessor
 
         folder, device = self.locate(), pick_device(self.device)
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        try:
+        with reading(folder, "a chat model"):
             processor = AutoProcessor.from_pretrained(folder, **local)
             model, info = self._class().from_pretrained(
                 folder, dtype=self.dtype(device), use_safetensors=True, output_loading_info=True, **local
             )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                f"{self.name}: model {self.model!r} cannot be loaded from {folder} ({type(error).__name__}: {error}). "
-                f"{self.advice}"
-            ) from error
-        if info["missing_keys"]:  # transformers fills them with random numbers and goes on
-            missing = ", ".join(sorted(info["missing_keys"])[:3])
-            raise ModelError(f"{self.name}: {folder} is not a whole {type(model).__name__} (missing: {missing})")
+        check_whole(info, folder, type(model).__name__)
         if getattr(model, "has_talker", False):
             raise ModelError(
-                f"{self.name}: {folder} answers in speech as well; give the class of its thinker as `architecture`, as "
+                f"{folder} answers in speech as well; give the class of its thinker as `architecture`, as "
                 "in architecture = 'Qwen3OmniMoeThinkerForConditionalGeneration'"
             )
         heard = getattr(getattr(processor, "feature_extractor", None), "sampling_rate", None)
         if self.sees == "audio" and heard != self.rate:
             say = f"hears {heard} Hz; set rate = {heard} in the row" if heard else "does not hear"
-            raise ModelError(f"{self.name}: {folder} {say}")
+            raise ModelError(f"{folder} {say}")
         prompt = self._prompt(processor, folder)
         processor.tokenizer.padding_side = "left"  # an answer follows its prompt
         ends = model.generation_config.eos_token_id
@@ -142,7 +142,7 @@ class Chat(CueHandler[ChatModel]):
             return transformers.AutoModelForMultimodalLM
         named = getattr(transformers, self.architecture, None)
         if not (isinstance(named, type) and issubclass(named, transformers.GenerationMixin)):
-            raise ModelError(f"{self.name}: transformers has no generating model called {self.architecture!r}")
+            raise ModelError(f"transformers has no generating model called {self.architecture!r}")
         return named
 
     def _prompt(self, processor: Any, folder: Any) -> str:
@@ -153,7 +153,7 @@ class Chat(CueHandler[ChatModel]):
                 [*told, {"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )
         except ValueError as error:
-            raise ModelError(f"{self.name}: {folder} has no chat template ({error}). {self.advice}") from error
+            raise ModelError(f"{folder} has no chat template ({error})") from error
 
     def _inputs(self, processor: Any, prompts: list[str], given: list[np.ndarray]) -> Any:
         if self.sees == "audio":

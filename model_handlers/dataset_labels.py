@@ -14,6 +14,8 @@ from model_handlers.views import Listed, Listing
 class DatasetLabels(CueHandler[Callable[[Listed], Items]]):
     """One item a label, in the source's order and without a score; none where the source gives no labels."""
 
+    described = "the labels that the dataset gives the clip"
+
     @property
     def view(self) -> Listing:
         """The source's row alone: no media is opened."""

@@ -49,8 +49,10 @@ class ImageCaption(CueHandler[Captioner]):
     max_new_tokens: int = 30
     num_beams: int = 1
 
+    described = "what a model of images says of the middle frame of the video"
     # Everything but the `.bin` twins of the same weights, which would double the 15 GB of the published repository.
     patterns = ("*.json", "*.txt", "*.safetensors")
+    advice = "Any BLIP-2 in transformers' form serves, such as Salesforce/blip2-opt-2.7b"
 
     @property
     def view(self) -> MiddleFrame:
@@ -64,13 +66,12 @@ class ImageCaption(CueHandler[Captioner]):
             weights.ModelError: the folder lacks files, or holds another architecture or other weights.
         """
         import torch
-        from safetensors import SafetensorError
         from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor
 
         folder = self.locate()
         self._check(folder)
         device = pick_device(self.device)
-        try:
+        with weights.reading(folder, "BLIP-2"):
             config = Blip2Config.from_pretrained(folder, local_files_only=True)
             # Another architecture's file would have a BLIP-2 of the published size made up at random.
             if config.architectures != ["Blip2ForConditionalGeneration"]:
@@ -84,16 +85,10 @@ class ImageCaption(CueHandler[Captioner]):
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        weights.check_whole(info, folder, "BLIP-2")
+        if processor.num_query_tokens != model.config.num_query_tokens:
             raise weights.ModelError(
-                f"model {self.model!r}: BLIP-2 cannot be loaded from {folder} ({type(error).__name__}: {error}); "
-                "get the files again, or save the model with save_pretrained"
-            ) from error
-        # transformers fills missing tensors with random numbers and goes on.
-        if info["missing_keys"] or processor.num_query_tokens != model.config.num_query_tokens:
-            missing = ", ".join(sorted(info["missing_keys"])[:3]) or "num_query_tokens of the processor"
-            raise weights.ModelError(
-                f"model {self.model!r}: {folder} is not a whole BLIP-2 (missing: {missing}); get the files again. "
+                f"model {self.model!r}: the processor in {folder} lacks num_query_tokens; get the files again. "
                 "Older revisions on the hub lack the image tokens that transformers 5 needs: take a newer one"
             )
         prompt_ids = None
@@ -149,7 +144,7 @@ class ImageCaption(CueHandler[Captioner]):
         if lacking:
             raise weights.ModelError(
                 f"model {self.model!r}: {folder} lacks {'; '.join(lacking)}; give the folder of a BLIP-2 model as "
-                "saved with save_pretrained (model and processor), or a hub id such as Salesforce/blip2-opt-2.7b"
+                "saved with save_pretrained (model and processor)"
             )
 
 

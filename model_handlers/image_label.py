@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_handlers.base import CueHandler, Example, Items, best_items, pick_device
 from model_handlers.views import MiddleFrame
-from model_handlers.weights import ModelError
+from model_handlers.weights import ModelError, check_whole, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,6 +60,7 @@ class ImageLabel(CueHandler[Labeller]):
     template: str = "a photo of a {label}"
     top: int = 3
 
+    described = "names from a list that suit the middle frame of the video best, with confidences"
     patterns = ("*.json", "*.txt", "*.model", "*.safetensors")
     file_params = frozenset({"labels_file"})
     advice = (
@@ -85,12 +86,11 @@ class ImageLabel(CueHandler[Labeller]):
     def load(self) -> Labeller:
         """Loads the model and embeds every label once; raises `ModelError` where something lacks or does not fit."""
         import torch
-        from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModel, AutoProcessor
 
         names = self.labels or (read_labels(self.locate(self.labels_file)) if self.labels_file else imagenet_names())
         folder, device = self.locate(), pick_device(self.device)
-        try:
+        with reading(folder, "a model that gives labels to images"):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             if config.model_type not in MODEL_TYPES:
                 raise ValueError(f"config.json is of a {config.model_type}, not of one of {', '.join(MODEL_TYPES)}")
@@ -98,14 +98,7 @@ class ImageLabel(CueHandler[Labeller]):
             model, info = AutoModel.from_pretrained(
                 folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                f"{self.name}: model {self.model!r} cannot be loaded from {folder} ({type(error).__name__}: {error}). "
-                f"{self.advice}"
-            ) from error
-        if info["missing_keys"]:  # transformers fills them with random numbers and goes on
-            missing = ", ".join(sorted(info["missing_keys"])[:3])
-            raise ModelError(f"{self.name}: {folder} is not a whole {config.model_type} (missing: {missing})")
+        check_whole(info, folder, config.model_type)
         model = model.eval().to(device)
         padding: dict[str, Any] = {"padding": True}
         if config.model_type != "clip":

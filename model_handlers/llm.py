@@ -183,6 +183,8 @@ class LanguageWriter(CaptionWriter):
     max_tokens: int = 300
     temperature: float = 0.0
 
+    names_events = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._prompt = load_prompt(self.prompt)  # here, because workers need not have the file
@@ -192,6 +194,10 @@ class LanguageWriter(CaptionWriter):
             raise ValueError(f"max_tokens is {self.max_tokens}; it has to be at least 1")
         if not 0 <= self.temperature <= 2:
             raise ValueError(f"temperature is {self.temperature}; it has to be within 0 and 2")
+
+    @property
+    def told_by(self) -> tuple[str, str]:
+        return self.model, self._prompt.name
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ VOCABULARY: tuple[str, ...] = tuple(name.strip() for name in _NAMES.split(","))
 MODEL_TYPES = ("grounding-dino", "mm-grounding-dino")
 # The network's code finds where a name ends by these ids of bert-base-uncased, whatever its tokenizer says.
 _DELIMITERS = {"[CLS]": 101, "[SEP]": 102, ".": 1012}
+# Of a longer frame, scaled so that its long side fits, too little is left for the network's coarse levels and queries.
+_LONGEST = 4
 _NAME = re.compile(r"\w[\w '’&/-]*")
 
 
@@ -78,7 +80,8 @@ class Objects(CueHandler[Detector]):
     cat", and gives every truck the score of half a "fire truck". For names of one token the confidences are the same.
 
     The text input is short (256 tokens), so a long vocabulary takes several passes over the frame; what else is asked
-    for in a pass sways the confidences a little.
+    for in a pass sways the confidences a little. A frame that is more than four times as long as it is wide is shown
+    with black beside it.
 
     Attributes:
         vocabulary: names to look for, in the language of the model; letters, digits, blanks, hyphens. Their case does
@@ -93,6 +96,7 @@ class Objects(CueHandler[Detector]):
     overlap: float = 0.5
     top: int = 10
 
+    described = "objects found in the middle frame of the video, with confidences"
     patterns = ("*.json", "*.txt", "*.safetensors")
     advice = (
         "Any Grounding DINO or MM Grounding DINO in transformers' form serves, such as "
@@ -134,12 +138,11 @@ class Objects(CueHandler[Detector]):
             weights.ModelError: the folder lacks files, or holds another architecture, other weights, or a tokenizer
                 that does not know a name.
         """
-        from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, AutoProcessor
 
         folder = self.locate()
         self._check(folder)
-        try:
+        with weights.reading(folder, "Grounding DINO"):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             if config.model_type not in MODEL_TYPES:
                 raise ValueError(f"config.json is of a {config.model_type!r}, not of {' or '.join(MODEL_TYPES)}")
@@ -147,18 +150,7 @@ class Objects(CueHandler[Detector]):
             model, info = AutoModelForZeroShotObjectDetection.from_pretrained(
                 folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise weights.ModelError(
-                f"model {self.model!r}: Grounding DINO cannot be loaded from {folder} ({type(error).__name__}: {error})"
-                "; get the files again, or save the model with save_pretrained"
-            ) from error
-        # transformers fills missing tensors with random numbers and goes on.
-        if info["missing_keys"]:
-            missing = ", ".join(sorted(info["missing_keys"])[:3])
-            raise weights.ModelError(
-                f"model {self.model!r}: {folder} is not a whole Grounding DINO (missing: {missing}); get the files "
-                "again"
-            )
+        weights.check_whole(info, folder, "Grounding DINO")
         model = model.float().eval().to(pick_device(self.device))
         return Detector(model, processor.image_processor, self._prompts(processor.tokenizer, model))
 
@@ -174,21 +166,24 @@ class Objects(CueHandler[Detector]):
                 raise ValueError(f"a frame of shape {frame.shape} is no picture")
             same_size[frame.shape].append(index)
         answers: list[Items] = [()] * len(batch)
-        for indices in same_size.values():
+        for (height, width, _), indices in same_size.items():
+            shown = [widened(frames[index]) for index in indices]
+            stretch = (shown[0].shape[1] / width, shown[0].shape[0] / height)
             # Said explicitly, because a frame three pixels high looks like one with its channels first.
-            pictures = model.image_processor(
-                [frames[index] for index in indices], input_data_format="channels_last", return_tensors="pt"
-            )
+            pictures = model.image_processor(shown, input_data_format="channels_last", return_tensors="pt")
             found: list[list[Item]] = [[] for _ in indices]
             for prompt in model.prompts:
-                for items, new in zip(found, self._ask(pictures, prompt, model.model), strict=True):
+                for items, new in zip(found, self._ask(pictures, stretch, prompt, model.model), strict=True):
                     items += new
             for index, items in zip(indices, found, strict=True):
                 answers[index] = tuple(suppress(items, self.overlap)[: self.top])
         return answers
 
-    def _ask(self, pictures: Any, prompt: Prompt, network: Any) -> list[list[Item]]:
-        """One pass: for each picture, every box of every name above the threshold."""
+    def _ask(self, pictures: Any, stretch: tuple[float, float], prompt: Prompt, network: Any) -> list[list[Item]]:
+        """One pass: for each picture, every box of every name above the threshold.
+
+        `stretch` is the pictures' width and height in those of the frames that they show.
+        """
         import torch
 
         device = network.device
@@ -207,8 +202,8 @@ class Objects(CueHandler[Detector]):
         half = half / 2
         if not (confidence.isfinite().all() and middle.isfinite().all() and half.isfinite().all()):
             raise FloatingPointError("the boxes are no numbers: half precision overflowed")
-        boxes = torch.cat([middle - half, middle + half], -1).clamp(0, 1)
-        # Boxes that lie outside the picture are lines or points once they are clipped.
+        boxes = (torch.cat([middle - half, middle + half], -1) * torch.tensor(stretch * 2)).clamp(0, 1)
+        # Boxes that lie outside the frame are lines or points once they are clipped.
         seen = (boxes[..., 2:] > boxes[..., :2]).all(-1, keepdim=True)
         found: list[list[Item]] = [[] for _ in range(count)]
         for picture, query, name in ((confidence > self.threshold) & seen).nonzero().tolist():
@@ -232,7 +227,7 @@ class Objects(CueHandler[Detector]):
             ids = tokenizer(plain(name), add_special_tokens=False)["input_ids"]
             if tokenizer.unk_token_id in ids or len(ids) + 1 > room:
                 why = "is unknown to" if tokenizer.unk_token_id in ids else "is too long for"
-                raise weights.ModelError(f"{self.name}: {name!r} in the vocabulary {why} the model {self.model!r}")
+                raise weights.ModelError(f"{name!r} in the vocabulary {why} the model {self.model!r}")
             if len(ids) + 1 > left:
                 parts.append([])
                 left = room
@@ -261,8 +256,17 @@ class Objects(CueHandler[Detector]):
         if lacking:
             raise weights.ModelError(
                 f"model {self.model!r}: {folder} lacks {'; '.join(lacking)}; give the folder of a Grounding DINO as "
-                f"saved with save_pretrained (model and processor). {self.advice}"
+                "saved with save_pretrained (model and processor)"
             )
+
+
+def widened(frame: np.ndarray) -> np.ndarray:
+    """A frame, uint8 (height, width, 3), with black below it or to its right where it is too long and narrow."""
+    height, width = frame.shape[:2]
+    least = -(-max(height, width) // _LONGEST)
+    if min(height, width) >= least:
+        return frame
+    return np.pad(frame, ((0, max(0, least - height)), (0, max(0, least - width)), (0, 0)))
 
 
 def plain(name: str) -> str:

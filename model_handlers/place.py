@@ -14,7 +14,7 @@ import numpy as np
 
 from model_handlers.base import CueHandler, Example, Item, Items, pick_device
 from model_handlers.views import MiddleFrame
-from model_handlers.weights import ModelError
+from model_handlers.weights import ModelError, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +70,7 @@ class Place(CueHandler[Recogniser]):
     indoor_outdoor: str = ""
 
     advice = ADVICE
+    described = "places that the middle frame of the video may show, and whether it is indoors, with confidences"
     patterns = ("*.pth*", "*.txt")
     file_params = frozenset({"categories", "indoor_outdoor"})
 
@@ -90,19 +91,18 @@ class Place(CueHandler[Recogniser]):
         place = self.locate()
         if place.is_file() and not (self.categories and self.indoor_outdoor):  # the fingerprint knows named files only
             raise ModelError(
-                f"{self.name}: model is a file, so categories and indoor_outdoor have to be given as well; or give the "
-                f"folder that holds all three. {ADVICE}"
+                "model is a file, so categories and indoor_outdoor have to be given as well; or give the folder that "
+                "holds all three"
             )
         checkpoint = find_checkpoint(place)
         names, outdoor = read_lists(
             self.locate(self.categories) if self.categories else checkpoint.with_name(CATEGORIES),
             self.locate(self.indoor_outdoor) if self.indoor_outdoor else checkpoint.with_name(INDOOR_OUTDOOR),
         )
-        net = load_resnet50(checkpoint)
+        with reading(checkpoint, "ResNet-50"):
+            net = load_resnet50(checkpoint)
         if net.fc.out_features != len(names):
-            raise ModelError(
-                f"{self.name}: {checkpoint} has {net.fc.out_features} classes, but {len(names)} are named. {ADVICE}"
-            )
+            raise ModelError(f"{checkpoint} has {net.fc.out_features} classes, but {len(names)} are named")
         return Recogniser(net.to(pick_device(self.device)), names, outdoor)
 
     def predict(self, batch: Sequence[Example], model: Recogniser) -> list[Items]:
@@ -147,7 +147,7 @@ def find_checkpoint(place: Path) -> Path:
         return place
     found = sorted([*place.glob("*.pth"), *place.glob("*.pth.tar")])
     if len(found) != 1:
-        raise ModelError(f"{len(found)} files *.pth or *.pth.tar in {place}, where one is wanted. {ADVICE}")
+        raise ModelError(f"{len(found)} files *.pth or *.pth.tar in {place}, where one is wanted")
     return found[0]
 
 
@@ -158,9 +158,9 @@ def read_lists(categories: Path, indoor_outdoor: Path) -> tuple[tuple[str, ...],
     """
     numbers, sides = _read(categories), _read(indoor_outdoor)
     if sorted(numbers.values()) != list(range(len(numbers))):
-        raise ModelError(f"{categories}: the numbers of {len(numbers)} names are not 0 to {len(numbers) - 1}. {ADVICE}")
+        raise ModelError(f"{categories}: the numbers of {len(numbers)} names are not 0 to {len(numbers) - 1}")
     if numbers.keys() != sides.keys() or not set(sides.values()) <= {1, 2}:
-        raise ModelError(f"{indoor_outdoor}: does not say 1 or 2 of exactly the names in {categories}. {ADVICE}")
+        raise ModelError(f"{indoor_outdoor}: does not say 1 or 2 of exactly the names in {categories}")
     in_order = sorted(numbers, key=lambda name: numbers[name])
     return tuple(map(readable, in_order)), np.array([sides[name] == 2 for name in in_order])
 
@@ -171,7 +171,7 @@ def _read(path: Path) -> dict[str, int]:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         pairs = [(name, int(number)) for name, number in (line.rsplit(maxsplit=1) for line in lines)]
     except OSError as error:
-        raise ModelError(f"no list at {path}. {ADVICE}") from error
+        raise ModelError(f"no list at {path}") from error
     except ValueError as error:
         raise ModelError(f"{path}: not lines of a name and a number, as in '/a/airfield 0' ({error})") from error
     if len(dict(pairs)) != len(pairs):

@@ -165,6 +165,8 @@ class Synchronisation(CueHandler["Synchformer"]):
     crop: int = 224
     evaluations: int = 5
 
+    advice = "The profile auto_acd has the address of the published checkpoint, `synchformer_state_dict.pth`"
+
     @property
     def view(self) -> AudioVideo:
         return AudioVideo(fps=FPS, short_side=self.short_side, crop=self.crop, rate=RATE)
@@ -172,10 +174,12 @@ class Synchronisation(CueHandler["Synchformer"]):
     def load(self) -> Synchformer:
         from model_handlers.nets.synchformer import load_synchformer
 
-        model = load_synchformer(self.locate())
+        place = self.locate()
+        with weights.reading(place, "Synchformer"):
+            model = load_synchformer(place)
         if model.config.crop != self.crop:
             raise weights.ModelError(
-                f"{self.name}: {self.model} sees {model.config.crop} pixels; set `crop` to that in the profile's row"
+                f"{self.model} sees {model.config.crop} pixels; set `crop` to that in the profile's row"
             )
         return model.to(pick_device(self.device))
 

@@ -7,15 +7,18 @@ the network's place.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from model_handlers.downloads import ModelError
 from model_handlers.references import Reference, folder_digest, hub_errors, parse
 from model_handlers.store import cache, from_place
 
-__all__ = ["ModelError", "checksum", "identity", "is_local", "local_path"]
+__all__ = ["ModelError", "check_whole", "checksum", "identity", "is_local", "local_path", "reading"]
 
 
 def is_local(model: str) -> bool:
@@ -54,6 +57,42 @@ def identity(model: str, revision: str = "") -> str:
 def checksum(path: Path) -> str:
     """SHA-256 over the names and contents of the files at `path`, as ``sha256:<hex>``; read once in a process."""
     return folder_digest(path)
+
+
+@contextmanager
+def reading(place: Path, what: str) -> Iterator[None]:
+    """Turns whatever a library raises over the files at `place` into a `ModelError`.
+
+    It belongs around calls that do nothing but read them. A configuration with a wrong type in it makes transformers
+    raise TypeError, AttributeError, KeyError and errors of its own, and tokenizers the bare `Exception`; no list holds.
+
+    Args:
+        place: the folder or file.
+        what: the model that is expected there.
+    """
+    try:
+        yield
+    except (ModelError, MemoryError):  # the one says it already, and of the other the files are innocent
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {str(error)[:500]}"
+        raise ModelError(
+            f"{what} cannot be loaded from {place} ({said}); get the files again, or save the model with "
+            "save_pretrained"
+        ) from error
+
+
+def check_whole(info: Mapping[str, Any], place: Path, what: str) -> None:
+    """Raises `ModelError` where weights were missing: transformers fills them with random numbers and goes on.
+
+    Args:
+        info: what ``from_pretrained(…, output_loading_info=True)`` says.
+        place: the folder.
+        what: the model that is expected there.
+    """
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ModelError(f"{place} is not a whole {what} (missing: {missing}); get the files again")
 
 
 def _present(reference: Reference) -> Path:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from apache_beam.ml.inference.base import ModelHandler
 
@@ -81,6 +81,16 @@ class Draft:
     seconds: float = 0.0
 
 
+class Kept(Protocol):
+    """Where answers are kept as they come."""
+
+    def __call__(self, brief: Brief, draft: Draft) -> None:
+        """Keeps one; threads may do so at once."""
+
+    def flush(self) -> None:
+        """Sees to it that all of them are kept."""
+
+
 @dataclass(kw_only=True)
 class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
     """A writer on Beam's `ModelHandler` contract. A subclass supplies `load` and `write`; its fields are its row.
@@ -89,19 +99,29 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
         batch_size: briefs a call, at most.
         headings: what each cue of the profile is, in words, by cue name; a profile's, not a row's.
         mirror: the place that `earshot models fetch` filled, used instead of the network; a run's, not a row's.
+        budget_dollars: what a worker process may spend; a run's, not a row's.
     """
 
     batch_size: int = 16
     headings: Mapping[str, str] = field(default_factory=dict)
     mirror: str = ""
+    budget_dollars: float | None = None
 
     version: ClassVar[int] = 1  # raise it when the code changes what is written
-    _speed_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "headings", "mirror"})
+    names_events: ClassVar[bool] = False  # whether it says which cues its caption rests on
+    keeps_itself: ClassVar[bool] = False  # whether `write` gives `answered` each answer as it comes
+    _speed_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "headings", "mirror", "budget_dollars"})
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it has to be at least 1")
+        self.answered: Kept | None = None  # a run's
         super().__init__(min_batch_size=self.batch_size, max_batch_size=self.batch_size)
+
+    @property
+    def told_by(self) -> tuple[str, str]:
+        """The language model that writes, and the name of its prompt; empty where there is none."""
+        return "", ""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -127,11 +147,20 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
         self, batch: Sequence[Brief], model: Loaded, inference_args: dict[str, Any] | None = None
     ) -> list[Draft]:
         started = time.perf_counter()
-        drafts = self.write(batch, model.get())
-        if len(drafts) != len(batch):
-            raise AssertionError(f"{type(self).__name__}: {len(drafts)} drafts for {len(batch)} briefs")
-        seconds = (time.perf_counter() - started) / len(batch)
-        return [replace(draft, seconds=draft.seconds or seconds) for draft in drafts]
+        try:
+            drafts = self.write(batch, model.get())
+            if len(drafts) != len(batch):
+                raise AssertionError(f"{type(self).__name__}: {len(drafts)} drafts for {len(batch)} briefs")
+            seconds = (time.perf_counter() - started) / len(batch)
+            drafts = [replace(draft, seconds=draft.seconds or seconds) for draft in drafts]
+            if self.answered and not self.keeps_itself:
+                for brief, draft in zip(batch, drafts, strict=True):
+                    if not draft.retryable:
+                        self.answered(brief, draft)
+        finally:
+            if self.answered:
+                self.answered.flush()
+        return drafts
 
     def get_num_bytes(self, batch: Sequence[Brief]) -> int:
         return sum(len(str(brief)) for brief in batch)

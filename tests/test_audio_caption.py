@@ -73,7 +73,7 @@ def test_the_vocabulary_may_lie_elsewhere(demo: AudioCaption, tmp_path: Path) ->
     words.mkdir()
     for file in DEMO.iterdir():
         shutil.copy(file, words if file.name.startswith("tokenizer") else model)
-    with pytest.raises(ModelError, match="no vocabulary can be read"):
+    with pytest.raises(ModelError, match="a vocabulary cannot be loaded"):
         replace(demo, model=str(model)).load()
     elsewhere = replace(demo, model=str(model), tokenizer=str(words))
     (scene,) = make_scenes(4321, 1, "good")
@@ -90,7 +90,7 @@ def test_a_vocabulary_of_another_size_is_refused(demo: AudioCaption, tmp_path: P
     tokenizer.add_tokens(["gurgling"])
     tokenizer.save_pretrained(tmp_path / "model")
     with pytest.raises(ModelError, match=r"audio_caption: .* words, special ones at"):
-        replace(demo, model=str(tmp_path / "model")).load()
+        replace(demo, model=str(tmp_path / "model")).load_model().get()
 
 
 @pytest.mark.parametrize("wrong", [{"num_beams": 0}, {"max_words": 0}])

@@ -106,15 +106,15 @@ def test_the_published_name_wins_among_several_checkpoints(folder: Path) -> None
 
 def test_a_missing_checkpoint_names_the_download_and_the_place(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"(?s)nowhere.*zenodo\.org/records/3987831"):
-        tags(tmp_path / "nowhere").load()
+        tags(tmp_path / "nowhere").load_model().get()
     with pytest.raises(ModelError, match=r"no file \*\.pth in .*zenodo\.org/records/3987831"):
-        tags(tmp_path).load()
+        tags(tmp_path).load_model().get()
 
 
 def test_missing_labels_name_the_download_and_the_place(folder: Path) -> None:
     (folder / LABELS).unlink()
     with pytest.raises(ModelError, match=f"no labels at {folder / LABELS}.*class_labels_indices"):
-        tags(folder).load()
+        tags(folder).load_model().get()
 
 
 def test_labels_may_lie_elsewhere_but_have_to_fit(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

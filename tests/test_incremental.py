@@ -14,6 +14,7 @@ from typing import Any
 import fastavro
 import pytest
 
+from beam_pipeline.config import ConfigError
 from beam_pipeline.run import Result, RunError, run
 from demo.world import make_scene, write_scenes
 from tests.datasets import CLIPS, clips, listed, profile, records, rows
@@ -251,3 +252,19 @@ def test_a_run_that_fails_keeps_what_it_found(media: Path, tmp_path: Path, monke
             rerun(tmp_path / "data", media, tmp_path)
     assert not os.listdir(tmp_path / "data" / "versions")
     assert clips(rerun(tmp_path / "data", media, tmp_path)) == {"caption": CLIPS}
+
+
+def test_an_output_that_cannot_be_written_to_is_named_before_any_work(media: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "store").write_text("somebody's own")
+    outputs = {
+        "/proc/earshot": "cannot be written to",  # read-only, whoever asks
+        str(tmp_path / "file"): "is a file",
+        str(tmp_path / "data"): "store is a file",
+        f"file://{tmp_path}/new": "give its plain path",
+    }
+    for output, said in outputs.items():
+        with pytest.raises(ConfigError, match=said):
+            run(profile(tmp_path), ClipSource(str(media / "clips.csv")), output, quiet=True)
+    assert os.listdir(tmp_path / "data") == ["store"]

@@ -9,22 +9,26 @@ import random
 import time
 from pathlib import Path
 
-import fastavro
 import pytest
 
 from beam_pipeline.config import load_profile
 from beam_pipeline.run import Result, run
 from demo.world import make_scene, write_scenes
+from tests.counted import FOLDER, count
 from tests.datasets import profile, records
 from transforms.ingest import ClipSource
+from transforms.records import Finding, Written
+from transforms.store import read_rows
 
 KILLS, CLIPS, BATCH = 20, 8, 2
 CUES = ("labels", "media", "place", "loudness", "audio_tags")
+COUNTED = {"audio_tags:AudioTags": "Tags", "place:Place": "Place", "template_writer:TemplateWriter": "Writer"}
 
 
-def one_run(profile_path: str, clips: str, output: str) -> None:
+def one_run(profile_path: str, clips: str, output: str, counts: str) -> None:
     """What a killed process was doing."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ[FOLDER] = counts
     run(load_profile(profile_path), ClipSource(clips), output, quiet=True)
 
 
@@ -32,7 +36,9 @@ def start(folder: Path, output: Path) -> tuple[multiprocessing.process.BaseProce
     """Starts a run in a process of its own; returns that, and when it had claimed its version."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.test_killed", "model_handlers.nets.resnet", "model_handlers.nets.cnn14"])
-    arguments = (str(folder / "mine.toml"), str(folder / "media" / "clips.csv"), str(output))
+    counts = output.with_name(f"{output.name}-counts")
+    counts.mkdir()
+    arguments = (str(folder / "mine.toml"), str(folder / "media" / "clips.csv"), str(output), str(counts))
     process = context.Process(target=one_run, args=arguments)
     process.start()
     deadline = time.monotonic() + 120
@@ -47,7 +53,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_scenes([make_scene(4321, index) for index in range(CLIPS)], folder / "media")
     profile(folder)
     text = (folder / "mine.toml").read_text()
-    (folder / "mine.toml").write_text(text.replace(" }\n", f", batch_size = {BATCH} }}\n"))
+    for model in ("audio_tags:AudioTags", "place:Place", "template_writer:TemplateWriter"):
+        assert model in text
+        text = text.replace(model, f"tests.counted:Counted{COUNTED[model]}")
+    text = text.replace(" }\n", f", batch_size = {BATCH} }}\n")
+    (folder / "mine.toml").write_text(f"{text}batch_size = {BATCH}\n")
     return folder
 
 
@@ -63,29 +73,32 @@ def undisturbed(folder: Path) -> tuple[Result, float]:
 
 
 def stored(output: Path, cue: str) -> int:
-    """How many findings of a cue the store holds, twice or not."""
-    total = 0
-    for file in (output / "store" / "cues" / cue).rglob("*.avro"):
-        with file.open("rb") as stream:
-            total += sum(1 for _ in fastavro.reader(stream))
-    return total
+    """How many findings of a cue, or how many captions, the store holds, twice or not."""
+    folder, kind = (
+        (output / "store" / "cues" / cue, Finding) if cue != "caption" else (output / "store" / "written", Written)
+    )
+    return sum(1 for file in folder.rglob("*.avro") for _ in read_rows(str(file), kind))
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_a_run_killed_at_any_moment_is_completed_by_the_next_and_no_finding_is_made_twice(
-    folder: Path, undisturbed: tuple[Result, float], seed: int, tmp_path: Path
+def test_a_run_killed_at_any_moment_is_completed_by_the_next_and_at_most_a_batch_is_computed_twice(
+    folder: Path, undisturbed: tuple[Result, float], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, took = undisturbed
-    process, claimed = start(folder, tmp_path)
+    output = tmp_path / "data"
+    process, claimed = start(folder, output)
     moment = random.Random(seed).uniform(0, took)
     time.sleep(max(0.0, claimed + moment - time.monotonic()))
     process.kill()  # SIGKILL; it may have ended by itself just before
     process.join()
 
-    before = {cue: stored(tmp_path, cue) for cue in CUES}
+    monkeypatch.setenv(FOLDER, str(tmp_path / "data-counts"))
+    before = {cue: stored(output, cue) for cue in (*CUES, "caption")}
+    for cue in ("place", "audio_tags", "caption"):
+        assert before[cue] <= count(cue) <= before[cue] + BATCH  # what was computed and is lost
     source = ClipSource(str(folder / "media" / "clips.csv"))
-    again = run(load_profile(str(folder / "mine.toml")), source, str(tmp_path), quiet=True)
+    again = run(load_profile(str(folder / "mine.toml")), source, str(output), quiet=True)
     assert records(again) == records(whole)
     for cue in CUES:
         computed = again.costs.get(cue, {"clips": 0})["clips"]
-        assert before[cue] + computed == stored(tmp_path, cue) == CLIPS
+        assert before[cue] + computed == stored(output, cue) == CLIPS

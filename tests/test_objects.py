@@ -36,7 +36,7 @@ from demo.train_objects import (
 )
 from demo.world import make_scene, make_scenes, render_frame, write_clip
 from model_handlers.base import Example, Item, Loaded
-from model_handlers.objects import VOCABULARY, Detector, Objects, box_overlap, suppress
+from model_handlers.objects import VOCABULARY, Detector, Objects, box_overlap, suppress, widened
 from model_handlers.views import MiddleFrame
 from model_handlers.weights import ModelError, local_path
 from transforms.media import Limits, decode
@@ -351,6 +351,35 @@ def test_frame_that_is_none_fails_alone(
     bad = Example("bad", np.zeros(shape, np.uint8))
     answers = handler.run_inference([examples[0], bad, examples[1]], Loaded.of(detector))
     assert [answer.error is None for answer in answers] == [True, False, True]
+
+
+@pytest.mark.parametrize("size", [(100, 480), (600, 100), (1, 400), (400, 1), (6000, 100)])
+def test_a_long_and_narrow_frame_is_looked_at_all_the_same(
+    handler: Objects, detector: Detector, size: tuple[int, int]
+) -> None:
+    (answer,) = handler.run_inference([Example("long", np.zeros((*size, 3), np.uint8))], Loaded.of(detector))
+    assert answer.error is None
+
+
+@pytest.mark.parametrize(("size", "x", "y"), [((240, 1600), 1.0, 400 / 240), ((1600, 240), 400 / 240, 1.0)])
+def test_boxes_in_a_long_and_narrow_frame_are_shares_of_that_frame(
+    handler: Objects, detector: Detector, scenes: list[Any], size: tuple[int, int], x: float, y: float
+) -> None:
+    low = replace(handler, threshold=0.02, overlap=1.0, top=1000)
+    frame = np.zeros((*size, 3), np.uint8)
+    frame[:240, :240] = render_frame(scenes[0], 5.0)[:, :240]
+    (items,) = low.predict([Example("long", frame)], detector)
+    (shown,) = low.predict([Example("shown", widened(frame))], detector)
+    scaled = {(item.text, item.score): np.minimum(np.array(item.box) * [x, y, x, y], 1.0) for item in shown if item.box}
+    assert items
+    for item in items:
+        assert item.box == pytest.approx(scaled[item.text, item.score], abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(240, 320), (1080, 1920), (1920, 1080), (100, 400), (400, 100), (1, 1), (3, 3)])
+def test_an_ordinary_frame_is_shown_as_it_is(size: tuple[int, int]) -> None:
+    frame = np.zeros((*size, 3), np.uint8)
+    assert widened(frame) is frame
 
 
 @pytest.mark.parametrize("file", ["config.json", "processor_config.json", "tokenizer.json", "model.safetensors"])

@@ -8,7 +8,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from transforms import versions
 from transforms.avro import read_avro
 from transforms.publish import OUTCOMES, AccountingError, Publish, manifest
-from transforms.records import Caption, Clip, Cue, Failure, Item, Rejection
+from transforms.records import Caption, Clip, Cue, Failure, Item, Rejection, Spent
 
 
 def clip(number: int) -> Clip:
@@ -32,7 +32,7 @@ def publish(folder: Path, listed: list[str], captions: list[Caption], shards: in
         inputs = {"captions": captions, "rejected": REJECTED, "failed": FAILED}
         collections = {name: pipeline | name >> beam.Create(values) for name, values in inputs.items()}
         collections["listed"] = pipeline | "listed" >> beam.Create(listed)
-        collections["costs"] = pipeline | "costs" >> beam.Create([("tags", 0.5), ("tags", 1.0)])
+        collections["costs"] = pipeline | "costs" >> beam.Create([("tags", Spent(1, 0.5)), ("tags", Spent(1, 1.0, 1.0, 20))])
         _ = collections | Publish(str(folder), versions.claim(str(folder), "test"), {"run": "test"}, shards)
 
 
@@ -42,7 +42,7 @@ def test_what_goes_in_is_read_back_through_the_manifest(tmp_path: Path, shards: 
     found = versions.manifest(str(tmp_path), 1)
     assert versions.current(str(tmp_path)) == 1
     assert found["counts"] == {"clips_in": 5, "captions": 2, "rejected": 1, "failed": 2}
-    assert found["costs"] == {"tags": {"clips": 2, "seconds": 1.5}}
+    assert found["costs"] == {"tags": {"clips": 2, "seconds": 1.5, "gpu_seconds": 1.0, "tokens_in": 20}}
     assert found["reasons"] == {"failed/ingest": 1, "failed/media": 1, "rejected/silent": 1}
     for name, expected in {"captions": CAPTIONS, "rejected": REJECTED, "failed": FAILED}.items():
         assert len(found["files"][name]) == shards

@@ -1,89 +1,175 @@
-"""Cue sheets → captions: the writer is told what is known of a clip, and its answer is joined to what it rests on."""
+"""Cue sheets → captions: the writer is told what is known of a clip, and asked again while its answer will not do."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.pvalue import TaggedOutput
 
-from model_handlers.writers import Brief, CaptionWriter, Draft
+from model_handlers.writers import Attempt, Brief, CaptionWriter, Draft
+from transforms.answers import Answers, written_key
+from transforms.checks import Checks, Subject, complaint
 from transforms.progress import Tick
-from transforms.records import Caption, CueSheet, Rejection, Written
-from transforms.store import Keep, Store
+from transforms.records import Caption, CueSheet, Failure, Rejection, Spent, Written
+from transforms.store import Store
+
+UNREADABLE = "unreadable"
+NOT_THE_FORM = "It is not the JSON object that was asked for."
 
 
-def brief(sheet: CueSheet, needs: tuple[str, ...] = ()) -> Brief:
-    """What a writer is told of a clip: the cues that it needs, or all where it names none."""
-    told = {cue.name: cue.items for cue in sheet.cues if cue.items and (not needs or cue.name in needs)}
-    return Brief(sheet.clip.clip_id, told)
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a writer's answers become captions.
+
+    Attributes:
+        writer: its fingerprint.
+        needs: the cues that it is told of.
+        checks: what a caption has to pass.
+        names_events: whether the writer says what its captions rest on.
+        model: the language model that writes, if any.
+        prompt: the name of its prompt.
+    """
+
+    writer: str
+    needs: tuple[str, ...]
+    checks: Checks
+    names_events: bool = False
+    model: str = ""
+    prompt: str = ""
+
+    @classmethod
+    def of(cls, writer: CaptionWriter, checks: Checks) -> Terms:
+        """Those of a profile's writer and checks."""
+        return cls(writer.fingerprint(), writer.needs, checks, writer.names_events, *writer.told_by)
 
 
-def written_key(told: Brief, writer: str) -> str:
-    """16 hex digits of all that goes into a caption: the clip's id, what the writer is told, and its fingerprint."""
-    cues = {name: [asdict(item) for item in items] for name, items in told.cues.items()}
-    return hashlib.sha256(json.dumps([told.clip_id, writer, cues], sort_keys=True).encode()).hexdigest()[:16]
+def brief(sheet: CueSheet, needs: tuple[str, ...]) -> Brief:
+    """What a writer is told of a clip: of the cues that it needs, those that say something."""
+    return Brief(sheet.clip.clip_id, {cue.name: cue.items for cue in sheet.cues if cue.items and cue.name in needs})
 
 
-def to_caption(sheet: CueSheet, written: Written, writer: str) -> Caption | Rejection:
-    """The clip's caption; a rejection where the writer abstained."""
-    if written.abstained:
-        return Rejection(sheet.clip, "no_caption", written.abstained, sheet.cues)
-    return Caption(sheet.clip, written.caption, writer, sheet.cues)
+def settle(sheet: CueSheet, terms: Terms) -> Caption | Rejection | Failure | Brief:
+    """What becomes of a clip by the answers that are known; or the brief that has to be answered first.
+
+    Answers are judged as they are read from the store, so a changed check asks no writer about a caption that still
+    passes it.
+    """
+    told, answers = brief(sheet, terms.needs), {written.key: written for written in sheet.written}
+    attempts: tuple[Attempt, ...] = ()
+    spent: tuple[Written, ...] = ()
+    while True:
+        asked = replace(told, attempts=attempts)
+        answer = answers.get(written_key(asked, terms.writer))
+        if answer is None:
+            return asked
+        spent = (*spent, answer)
+        if answer.error:
+            return Failure(sheet.clip, "caption", answer.error, answer.retryable)
+        costs: dict[str, Any] = {
+            "tokens_in": sum(one.tokens_in for one in spent),
+            "tokens_out": sum(one.tokens_out for one in spent),
+            "dollars": sum(one.dollars for one in spent),
+        }
+        if answer.abstained:
+            return Rejection(sheet.clip, "no_caption", answer.abstained, sheet.cues, attempts=attempts, **costs)
+        failed = judged(answer, told, terms)
+        if failed is None:
+            return Caption(
+                sheet.clip,
+                answer.caption,
+                terms.writer,
+                sheet.cues,
+                events=answer.events,
+                attempts=attempts,
+                model=terms.model,
+                prompt=terms.prompt,
+                **costs,
+            )
+        attempts = (*attempts, failed)
+        if len(attempts) == terms.checks.tries:
+            reason = f"caption_{failed.check}"
+            return Rejection(sheet.clip, reason, failed.complaint, sheet.cues, failed.answer, attempts, **costs)
+
+
+def judged(answer: Draft, told: Brief, terms: Terms) -> Attempt | None:
+    """Why an answer is no caption, as the writer is told; ``None`` where it is one."""
+    if answer.unreadable:
+        return Attempt(answer.unreadable, UNREADABLE, NOT_THE_FORM)
+    subject = Subject(told.clip_id, answer.caption, answer.events, told.cues, terms.names_events)
+    found = complaint(subject, terms.checks)
+    return Attempt(answer.caption, *found) if found else None
 
 
 @dataclass
 class WriteCaptions(beam.PTransform):
-    """Cue sheets → ``captions`` and ``rejected``, and ``fresh``: what had to be written for it.
+    """Cue sheets → ``captions``, as (sheet, caption), ``rejected``, ``failed``; and ``costs`` of what was asked.
 
-    A sheet whose caption was written in an earlier run, from the same cues by the same writer, keeps it.
+    What was answered in an earlier run is not asked again.
     """
 
     writer: CaptionWriter
+    checks: Checks
     store: Store
     progress: str = ""
 
     def expand(self, sheets: beam.PCollection[CueSheet]) -> dict[str, beam.PCollection]:
-        fingerprint = self.writer.fingerprint()
-        asked = sheets | "brief" >> beam.FlatMap(_asked, self.writer.needs, fingerprint).with_outputs(
-            "known", main="unknown"
-        )
-        fresh = (
-            asked.unknown
-            | "write" >> RunInference(KeyedModelHandler(self.writer))
-            | "written" >> beam.Map(_written)
-            | "keep" >> Keep(self.store, self.writer.batch_size, _row, fingerprint)
-        )
-        ended = (
-            [asked.known, fresh]
-            | "all written" >> beam.Flatten()
-            | "done" >> Tick("caption", self.progress)
-            | "caption" >> beam.FlatMap(_captions, fingerprint).with_outputs("rejected", main="captions")
-        )
-        return {"captions": ended.captions, "rejected": ended.rejected, "fresh": fresh | "rows" >> beam.Map(_row)}
+        terms = Terms.of(self.writer, self.checks)
+        writer = copy(self.writer)
+        writer.answered = Answers(self.store, terms.writer)
+        settled = [sheets | "settle" >> Settle(terms)]
+        costs = []
+        for again in range(1, self.checks.tries + 1):
+            nth = f" {again}" if again > 1 else ""
+            answered = (
+                settled[-1].open
+                | f"write{nth}" >> RunInference(KeyedModelHandler(writer))
+                | f"answered{nth}" >> beam.Map(_answered, terms.writer)
+            )
+            costs.append(answered | f"costs{nth}" >> beam.Map(_cost, again == 1))
+            settled.append(answered | f"check{nth}" >> Settle(terms))
+        ended = {
+            name: [some[name] for some in settled]
+            | name >> beam.Flatten()
+            | f"{name} done" >> Tick("caption", self.progress)
+            for name in ("captions", "rejected", "failed")
+        }
+        return {**ended, "costs": costs | "all costs" >> beam.Flatten()}
 
 
-def _asked(sheet: CueSheet, needs: tuple[str, ...], writer: str) -> Iterator[Any]:
-    told = brief(sheet, needs)
-    key = written_key(told, writer)
-    known = next((written for written in sheet.written if written.key == key), None)
-    yield TaggedOutput("known", (sheet, known)) if known else ((sheet, key), told)
+@dataclass
+class Settle(beam.PTransform):
+    """Cue sheets → ``captions`` with their sheets, ``rejected``, ``failed``, and ``open``: sheets with their briefs."""
+
+    terms: Terms
+
+    def expand(self, sheets: beam.PCollection[CueSheet]) -> beam.pvalue.DoOutputsTuple:
+        return sheets | beam.FlatMap(_settled, self.terms).with_outputs("open", "rejected", "failed", main="captions")
 
 
-def _written(answer: tuple[tuple[CueSheet, str], Draft]) -> tuple[CueSheet, Written]:
-    (sheet, key), draft = answer
-    return sheet, Written(sheet.clip.clip_id, key, draft.caption, draft.abstained, draft.seconds)
+def _settled(sheet: CueSheet, terms: Terms) -> Iterator[Any]:
+    match settle(sheet, terms):
+        case Caption() as caption:
+            yield sheet, caption
+        case Brief() as asked:
+            yield TaggedOutput("open", ((sheet, asked), asked))
+        case Rejection() as rejection:
+            yield TaggedOutput("rejected", rejection)
+        case Failure() as failure:
+            yield TaggedOutput("failed", failure)
 
 
-def _row(answer: tuple[CueSheet, Written]) -> Written:
-    return answer[1]
+def _answered(element: tuple[tuple[CueSheet, Brief], Draft], writer: str) -> CueSheet:
+    (sheet, asked), draft = element
+    written = Written(**vars(draft), clip_id=asked.clip_id, key=written_key(asked, writer))
+    return replace(sheet, written=(*sheet.written, written))
 
 
-def _captions(answer: tuple[CueSheet, Written], writer: str) -> Iterator[Caption | TaggedOutput]:
-    outcome = to_caption(*answer, writer)
-    yield TaggedOutput("rejected", outcome) if isinstance(outcome, Rejection) else outcome
+def _cost(sheet: CueSheet, first: bool) -> tuple[str, Spent]:
+    """Of the sheet's last answer. A clip counts once, however often it was asked about."""
+    last = sheet.written[-1]
+    return "caption", Spent(int(first), last.seconds, 0.0, last.tokens_in, last.tokens_out, last.dollars)

@@ -25,7 +25,7 @@ from transforms.decoder import Decoder, shared_decoder
 from transforms.fetch import open_media
 from transforms.media import Limits, MediaError, NoTrack
 from transforms.progress import Tick
-from transforms.records import Clip, Finding, Work
+from transforms.records import Clip, Finding, Spent, Work
 from transforms.store import Keep, Store
 
 # Views decoded ahead of the models: enough to keep the decoder busy, few enough to keep memory flat.
@@ -91,7 +91,13 @@ def to_finding(prediction: Prediction, info: CueInfo) -> Finding:
         error=prediction.error or "",
         retryable=prediction.retryable,
         seconds=prediction.seconds,
+        on_gpu=prediction.on_gpu,
     )
+
+
+def cost(finding: Finding) -> tuple[str, Spent]:
+    """What a model took for one clip, by cue."""
+    return finding.name, Spent(1, finding.seconds, finding.seconds if finding.on_gpu else 0.0)
 
 
 @dataclass
@@ -131,7 +137,12 @@ class ComputeCues(beam.PTransform):
                 | f"keep {handler.name}" >> Keep(self.store, handler.batch_size)
             )
         done = findings | "all findings" >> beam.Flatten() | "done" >> Tick(folder=self.progress)
-        return {"findings": done, "costs": decoded.costs}
+        costs = done | "answered" >> beam.Filter(_asked) | "costs" >> beam.Map(cost)
+        return {"findings": done, "costs": [decoded.costs, costs] | "all costs" >> beam.Flatten()}
+
+
+def _asked(finding: Finding) -> bool:
+    return finding.seconds > 0  # else no model was: the clip lacks the track, or could not be decoded
 
 
 def _lacking(work: Work, names: tuple[str, ...]) -> Iterator[tuple[Clip, tuple[str, ...]]]:
@@ -143,7 +154,7 @@ class DecodeView(beam.DoFn):
     """(Clip, names of cues) → `Example`s of one view, one for each of the cues and by its name, decoded ahead.
 
     A clip without the view's track gives a skipped finding for each cue, one that cannot be decoded a failed one; both
-    leave by the main output. ``costs`` are ("decode <view>", seconds), one for each clip.
+    leave by the main output. ``costs`` are ("decode <view>", `Spent`), one for each clip.
     """
 
     def __init__(self, view: View, infos: tuple[CueInfo, ...], limits: Limits):
@@ -182,7 +193,7 @@ class DecodeView(beam.DoFn):
         else:
             for name in names:
                 yield TaggedOutput(name, example)
-        yield TaggedOutput("costs", (f"decode {view_label(self.view)}", pending.seconds))
+        yield TaggedOutput("costs", (f"decode {view_label(self.view)}", Spent(seconds=pending.seconds)))
 
 
 class _Pending:

@@ -71,17 +71,20 @@ def first_verdict(subject: Clip | CueSheet, checks: tuple[Callable, ...]) -> Ver
 class Filter(beam.PTransform):
     """Clips, works or cue sheets → ``kept`` and ``rejected``. The first of `checks` that drops one gives the reason.
 
-    A work is judged by what is known of it so far.
+    A work is judged by its cues `names`, and these stay with its rejection.
     """
 
     checks: tuple[Callable, ...]
+    names: tuple[str, ...] = ()
 
     def expand(self, subjects: beam.PCollection[Clip | Work | CueSheet]) -> beam.pvalue.DoOutputsTuple:
-        return subjects | "filter" >> beam.FlatMap(_filter, self.checks).with_outputs("rejected", main="kept")
+        return subjects | "filter" >> beam.FlatMap(_filter, self.checks, self.names).with_outputs(
+            "rejected", main="kept"
+        )
 
 
-def _filter(subject: Clip | Work | CueSheet, checks: tuple[Callable, ...]) -> Iterator[Any]:
-    judged = subject.sheet if isinstance(subject, Work) else subject
+def _filter(subject: Clip | Work | CueSheet, checks: tuple[Callable, ...], names: tuple[str, ...]) -> Iterator[Any]:
+    judged = subject.sheet(names) if isinstance(subject, Work) else subject
     verdict = first_verdict(judged, checks)
     if verdict is None:
         yield subject

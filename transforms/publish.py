@@ -15,7 +15,7 @@ from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
 from transforms import versions
 from transforms.avro import avro_schema, to_record
-from transforms.records import Caption, Failure, Rejection
+from transforms.records import Caption, Failure, Rejection, Spent
 from transforms.splits import BENCHMARK
 
 OUTCOMES = {"captions": Caption, "rejected": Rejection, "failed": Failure}
@@ -38,7 +38,7 @@ def manifest(
     problems: list[str],
     files: Mapping[str, list[str]],
     digest: str = "",
-    costs: Mapping[str, tuple[int, float]] | None = None,
+    costs: Mapping[str, Spent] | None = None,
     splits: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Returns the manifest's content. Raises `AccountingError` when any clip has not ended exactly once.
@@ -49,7 +49,7 @@ def manifest(
         problems: clips that are not accounted for.
         files: by dataset.
         digest: of all records, whatever their order and files.
-        costs: by step, how many clips it worked on in this run, and the seconds that took.
+        costs: by step, what it took in this run.
         splits: how many captions, by ``<split>`` and ``benchmark/<list>``; a list of `facts` that has none gets a 0.
     """
     if problems:
@@ -58,7 +58,7 @@ def manifest(
     totals = {name: sum(n for key, n in counts.items() if key.split("/")[0] == name) for name in OUTCOMES}
     reasons = {key: n for key, n in sorted(counts.items()) if "/" in key}
     clips_in = sum(totals.values())
-    spent = {step: {"clips": n, "seconds": round(s, 3)} for step, (n, s) in sorted((costs or {}).items())}
+    spent = {step: took.shown() for step, took in sorted((costs or {}).items())}
     found = splits or {}
     return {
         **facts,
@@ -99,7 +99,7 @@ class Publish(beam.PTransform):
     shards: int = 1
 
     def expand(self, inputs: Mapping[str, beam.PCollection]) -> beam.PCollection[str]:
-        """`inputs`: the three outcomes; ``listed``, the origin of every source row; ``costs``, (step, seconds)."""
+        """`inputs`: the three outcomes; ``listed``, the origin of every source row; ``costs``, (step, `Spent`)."""
         files, folder = {}, versions.folder(self.root, self.version)
         for name, record in OUTCOMES.items():
             written = (
@@ -137,7 +137,7 @@ class Publish(beam.PTransform):
             | "captions' splits" >> beam.FlatMap(_splits)
             | "count splits" >> beam.combiners.Count.PerElement()
         )
-        costs = inputs["costs"] | "costs" >> beam.CombinePerKey(_Costs())
+        costs = inputs["costs"] | "costs" >> beam.CombinePerKey(_total)
         sides = (AsDict(counts), AsList(problems), AsSingleton(digest), AsDict(costs), AsDict(splits))
         return (
             problems.pipeline
@@ -146,21 +146,8 @@ class Publish(beam.PTransform):
         )
 
 
-class _Costs(beam.CombineFn):
-    """Seconds → how many, and their sum."""
-
-    def create_accumulator(self) -> tuple[int, float]:
-        return 0, 0.0
-
-    def add_input(self, sofar: tuple[int, float], seconds: float) -> tuple[int, float]:
-        return sofar[0] + 1, sofar[1] + seconds
-
-    def merge_accumulators(self, parts: Iterable[tuple[int, float]]) -> tuple[int, float]:
-        counts, seconds = zip(*parts, strict=True)
-        return sum(counts), sum(seconds)
-
-    def extract_output(self, sofar: tuple[int, float]) -> tuple[int, float]:
-        return sofar
+def _total(parts: Iterable[Spent]) -> Spent:
+    return sum(parts, Spent(0))
 
 
 def _listed(origin: str) -> tuple[str, None]:
@@ -197,7 +184,7 @@ def _publish(
     counts: Mapping[str, int],
     problems: list[str],
     digest: int,
-    costs: Mapping[str, tuple[int, float]],
+    costs: Mapping[str, Spent],
     splits: Mapping[str, int],
     **files: list[str],
 ) -> str:

@@ -21,11 +21,17 @@ Row = Finding | Written
 
 @dataclass(frozen=True)
 class Wanted:
-    """A cue that a run wants of every clip: by its name, its fingerprint, and the view that it is computed from."""
+    """Something that a run wants of every clip.
+
+    Attributes:
+        name: of the cue.
+        fingerprint: of what determines its value.
+        view: that it is computed from; ``None`` for scores of captions, of which a clip may have several.
+    """
 
     name: str
     fingerprint: str
-    view: View
+    view: View | None
 
     @classmethod
     def of(cls, handler: CueHandler) -> Wanted:
@@ -45,19 +51,24 @@ def recalled(clip: Clip, rows: Iterable[Row], wanted: Iterable[Wanted], retry_fa
         wanted: the run's cues.
         retry_failed: leaves out what failed, so that it is computed again.
     """
+    wanted = tuple(wanted)
+    scores = {(cue.name, cue.fingerprint) for cue in wanted if cue.view is None}
     known: dict[tuple[str, str, str], Finding] = {}
     written: dict[str, Written] = {}
     for row in sorted(rows, key=_failed):  # what was mended stays mended
+        if row.error and retry_failed:
+            continue
         if isinstance(row, Written):
             written.setdefault(row.key, row)
-        elif not (row.error and retry_failed):
+        else:
             known.setdefault((row.name, row.fingerprint, row.subject), row)
-    keys = ((cue.name, cue.fingerprint, subject(clip, cue.view)) for cue in wanted)
-    return Work(clip, tuple(known[key] for key in keys if key in known), tuple(written.values()))
+    keys = ((cue.name, cue.fingerprint, subject(clip, cue.view)) for cue in wanted if cue.view is not None)
+    scored = tuple(row for key, row in known.items() if key[:2] in scores)
+    return Work(clip, tuple(known[key] for key in keys if key in known), tuple(written.values()), scored)
 
 
 def _failed(row: Row) -> bool:
-    return isinstance(row, Finding) and bool(row.error)
+    return bool(row.error)
 
 
 @dataclass

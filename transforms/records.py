@@ -6,11 +6,26 @@ Each is a frozen dataclass; its Avro schema (`transforms.avro`) is derived from 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 
 from model_handlers.base import Item
+from model_handlers.writers import Attempt, Draft, SoundEvent
 
-__all__ = ["Caption", "Clip", "Cue", "CueSheet", "Failure", "Finding", "Item", "Rejection", "Work", "Written"]
+__all__ = [
+    "Attempt",
+    "Caption",
+    "Clip",
+    "Cue",
+    "CueSheet",
+    "Failure",
+    "Finding",
+    "Item",
+    "Rejection",
+    "SoundEvent",
+    "Spent",
+    "Work",
+    "Written",
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,7 @@ class Finding:
         error: why it could not be computed.
         retryable: whether the same clip may succeed next time.
         seconds: that the model took for this clip.
+        on_gpu: whether it did so on a GPU.
     """
 
     clip_id: str
@@ -84,6 +100,7 @@ class Finding:
     error: str = ""
     retryable: bool = False
     seconds: float = 0.0
+    on_gpu: bool = False
 
     @property
     def cue(self) -> Cue:
@@ -91,37 +108,39 @@ class Finding:
         return Cue(self.clip_id, self.name, self.fingerprint, self.model, self.items, self.skipped)
 
 
-@dataclass(frozen=True)
-class Written:
-    """What a writer made of what it was told of a clip, as the store keeps it.
+@dataclass(frozen=True, kw_only=True)
+class Written(Draft):
+    """What a writer answered, once, as the store keeps it.
 
     Attributes:
         clip_id: whose.
-        key: of all that went into it (`transforms.caption.written_key`).
-        caption: the sentence, or empty where the writer abstained.
-        abstained: why it did.
-        seconds: that it took.
+        key: of all that went into it (`transforms.answers.written_key`).
     """
 
     clip_id: str
     key: str
-    caption: str = ""
-    abstained: str = ""
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Work:
-    """A clip on its way through a run, with what is known of it so far."""
+    """A clip on its way through a run, with what is known of it so far.
+
+    Attributes:
+        clip: which.
+        findings: of its cues.
+        written: what writers have answered about it.
+        scored: how similar captions of it are to its sound; each finding's subject says which caption.
+    """
 
     clip: Clip
     findings: tuple[Finding, ...] = ()
     written: tuple[Written, ...] = ()
+    scored: tuple[Finding, ...] = ()
 
-    @property
-    def sheet(self) -> CueSheet:
-        """What is known so far."""
-        return CueSheet(self.clip, tuple(finding.cue for finding in self.findings), self.written)
+    def sheet(self, names: Iterable[str]) -> CueSheet:
+        """What is known of the cues `names`, in their order."""
+        known = {finding.name: finding.cue for finding in self.findings}
+        return CueSheet(self.clip, tuple(known[name] for name in names if name in known), self.written, self.scored)
 
     def lacks(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the cues `names` of which nothing is known."""
@@ -133,12 +152,13 @@ class Work:
 class CueSheet:
     """A clip and all that is known of it; cues in the profile's order.
 
-    `written` is what writers made of this clip in earlier runs; it is no part of what is known of the clip.
+    `written` and `scored` are as a `Work` has them; they are no part of what is known of the clip.
     """
 
     clip: Clip
     cues: tuple[Cue, ...]
     written: tuple[Written, ...] = ()
+    scored: tuple[Finding, ...] = ()
 
     def items(self, name: str) -> tuple[Item, ...]:
         """The items of the cue called `name`; empty when it was skipped or the profile has none."""
@@ -149,7 +169,20 @@ class CueSheet:
 class Caption:
     """A captioned clip: the sentence, and everything it rests on.
 
-    `split` and `benchmarks` (the lists of benchmark clips that it is on) come from `transforms.splits`.
+    Attributes:
+        clip: which.
+        caption: the sentence.
+        writer: the fingerprint of who wrote it.
+        cues: all that is known of the clip.
+        split: and `benchmarks`, the lists of benchmark clips that it is on, come from `transforms.splits`.
+        events: what the caption says can be heard, and which cues say so; empty where the writer does not say.
+        attempts: answers that were not accepted before this one.
+        model: the language model that wrote it, if any.
+        prompt: the prompt that it was given, by name.
+        similarity: of caption and sound, the cosine of their CLAP embeddings, where it was measured.
+        tokens_in: of all prompts that it took.
+        tokens_out: of all answers.
+        dollars: what they cost.
     """
 
     clip: Clip
@@ -158,16 +191,47 @@ class Caption:
     cues: tuple[Cue, ...]
     split: str = ""
     benchmarks: tuple[str, ...] = ()
+    events: tuple[SoundEvent, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    model: str = ""
+    prompt: str = ""
+    similarity: float | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    dollars: float = 0.0
+
+    def rejected(self, reason: str, evidence: str) -> Rejection:
+        """What becomes of the clip where its caption will not do."""
+        shared = ("attempts", "similarity", "tokens_in", "tokens_out", "dollars")
+        kept = {name: getattr(self, name) for name in shared}
+        return Rejection(self.clip, reason, evidence, self.cues, self.caption, **kept)
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A clip that a filter dropped, with the numbers behind the decision."""
+    """A clip that was dropped.
+
+    Attributes:
+        clip: which.
+        reason: in snake_case, the same for all clips that are dropped for it.
+        evidence: the numbers or words behind the decision.
+        cues: what is known of the clip.
+        caption: the sentence that was written for it, where the reason is the sentence.
+        attempts: answers that were not accepted.
+        similarity: as a `Caption` has it.
+        tokens_in: as a `Caption` has it; and so are the next two.
+    """
 
     clip: Clip
     reason: str
     evidence: str
     cues: tuple[Cue, ...] = ()
+    caption: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    similarity: float | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    dollars: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -184,3 +248,36 @@ class Failure:
     step: str
     error: str
     retryable: bool = False
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a step took.
+
+    Attributes:
+        clips: how many it worked on.
+        seconds: of one worker.
+        gpu_seconds: those of them that a model spent on a GPU.
+        tokens_in: of prompts.
+        tokens_out: of answers.
+        dollars: what the tokens cost.
+    """
+
+    clips: float = 1
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    tokens_in: float = 0
+    tokens_out: float = 0
+    dollars: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def times(self, factor: float) -> Spent:
+        """That much of it; what is counted need not be whole any more."""
+        return Spent(*(value * factor for value in astuple(self)))
+
+    def shown(self) -> dict[str, float]:
+        """For a manifest: clips and seconds, and of the rest what there is."""
+        values = {name: round(value, 6) for name, value in asdict(self).items()}
+        return {name: value for name, value in values.items() if value or name in ("clips", "seconds")}

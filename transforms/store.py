@@ -6,7 +6,7 @@ Below a dataset's folder lie
     store/written/<writer>/<name>.avro               `Written`s
 
 Files are only ever added: each is whole from the moment it has its name, and holds what one worker found in a row. A
-value that was stored twice is the same value, and counts once.
+value that was stored twice is the same value, and counts once. How files of `Written`s grow is in `transforms.answers`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import pickle
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import apache_beam as beam
 import fastavro
@@ -32,8 +32,6 @@ from apache_beam.metrics import Metrics
 from transforms.avro import avro_schema, from_record, read_records, to_record
 from transforms.progress import NAMESPACE
 from transforms.records import Finding, Written
-
-E = TypeVar("E")
 
 FOLDER = "store"
 _FIELDS = {cls: tuple(field.name for field in fields(cls)) for cls in (Finding, Written)}
@@ -63,12 +61,15 @@ class Store:
 
     def written_files(self, writer: str) -> str:
         """A glob of the files of one writer."""
-        return FileSystems.join(self.root, FOLDER, "written", safe(writer), "*.avro")
+        return FileSystems.join(self.written_folder(writer), "*.avro")
 
-    def folder(self, row: Finding | Written, writer: str = "") -> str:
-        """Where a row's file lies."""
-        parts = ("cues", row.name, row.fingerprint) if isinstance(row, Finding) else ("written", safe(writer))
-        return FileSystems.join(self.root, FOLDER, *parts)
+    def written_folder(self, writer: str) -> str:
+        """Where the files of one writer lie."""
+        return FileSystems.join(self.root, FOLDER, "written", safe(writer))
+
+    def folder(self, finding: Finding) -> str:
+        """Where a finding's file lies."""
+        return FileSystems.join(self.root, FOLDER, "cues", finding.name, finding.fingerprint)
 
 
 def safe(name: str) -> str:
@@ -122,53 +123,44 @@ def _schema(name: str) -> Any:
     return fastavro.parse_schema(avro_schema({"Finding": Finding, "Written": Written}[name]))
 
 
-def _itself(row: Any) -> Any:
-    return row
-
-
 @dataclass
 class Keep(beam.PTransform):
-    """Elements pass through, and the row of each is kept on the way; not that of a failure that a retry may mend.
+    """Findings pass through, and each is kept on the way, unless it is a failure that a retry may mend.
 
     Attributes:
         store: where.
-        batch: how many rows arrive together; fewer are not worth a file.
-        row: an element's `Finding` or `Written`.
-        writer: who wrote, for rows of `Written`.
+        batch: how many arrive together; fewer are not worth a file.
     """
 
     store: Store
     batch: int = 1
-    row: Callable[[Any], Finding | Written] = _itself
-    writer: str = ""
 
-    def expand(self, elements: beam.PCollection[E]) -> beam.PCollection[E]:
-        return elements | beam.ParDo(_Keep(self)) if self.store.root else elements
+    def expand(self, findings: beam.PCollection[Finding]) -> beam.PCollection[Finding]:
+        return findings | beam.ParDo(_Keep(self.store, self.batch)) if self.store.root else findings
 
 
 class _Keep(beam.DoFn):
-    def __init__(self, keep: Keep):
-        self.store, self.batch, self.row, self.writer = keep.store, keep.batch, keep.row, keep.writer
+    def __init__(self, store: Store, batch: int):
+        self.store, self.batch = store, batch
 
     def start_bundle(self) -> None:
-        self.rows: list[Finding | Written] = []
+        self.findings: list[Finding] = []
         self.since = time.monotonic()
 
-    def process(self, element: E) -> Iterator[E]:
-        row = self.row(element)
-        if not (isinstance(row, Finding) and row.retryable):
-            self.rows.append(row)
-        if len(self.rows) >= self.batch and time.monotonic() - self.since >= self.store.every_s:
+    def process(self, finding: Finding) -> Iterator[Finding]:
+        if not finding.retryable:
+            self.findings.append(finding)
+        if len(self.findings) >= self.batch and time.monotonic() - self.since >= self.store.every_s:
             self._write()
-        yield element
+        yield finding
 
     def finish_bundle(self) -> None:
         self._write()
 
     def _write(self) -> None:
-        by_folder: dict[str, list[Finding | Written]] = {}
-        for row in self.rows:
-            by_folder.setdefault(self.store.folder(row, self.writer), []).append(row)
-        for folder, rows in by_folder.items():
-            write_rows(folder, rows)
-        self.rows, self.since = [], time.monotonic()
+        by_folder: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            by_folder.setdefault(self.store.folder(finding), []).append(finding)
+        for folder, findings in by_folder.items():
+            write_rows(folder, findings)
+        self.findings, self.since = [], time.monotonic()
