@@ -14,175 +14,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beam_pipeline.config import ConfigError, Profile, load_profile, profile_names
+from beam_pipeline import calibrate
+from beam_pipeline.arguments import parser
+from beam_pipeline.config import ConfigError, Profile, load_profile
 from model_handlers.views import View
 
 if TYPE_CHECKING:
     from transforms.ingest import ClipSource
-
-DESCRIPTION = "Turn video clips into a dataset of audio captions."
-
-RUN_EPILOG = """\
-sources of clips (--clips):
-  a folder or glob            every media file is one clip
-  AudioSet's segments CSV     with --media, and --class-labels to turn mids into names
-  VGGSound's CSV              with --media
-  Earshot's own CSV or JSONL  columns clip_id, uri, video_id, start_s, end_s, labels, split, source
-
-examples:
-  earshot run --profile demo --clips my_videos/ --output out/
-  earshot run --profile demo --clips vggsound.csv --media '/data/vgg/{video_id}_{start:06d}.mp4' --output out/
-  earshot run --profile demo --clips clips.csv --output out/ \\
-      --direct_num_workers=2 --direct_running_mode=multi_processing
-
-Every other option is handed to Beam.
-"""
-
-MODELS_EPILOG = """\
-examples:
-  earshot models fetch --profile auto_acd --to models/
-  earshot models check --profile auto_acd --models models/
-  earshot models fetch --profile auto_acd --to gs://bucket/models
-  earshot run --profile auto_acd --models gs://bucket/models --clips clips.csv --output gs://bucket/out
-"""
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line. `run` leaves what it does not know to Beam."""
-    top = argparse.ArgumentParser(prog="earshot", description=DESCRIPTION, allow_abbrev=False)
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    shared.add_argument("--verbose", action="store_true", help="show what Beam and the models log, and stack traces")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    profiles = f"a profile ({', '.join(profile_names())}) or the path of a .toml file"
-
-    run = commands.add_parser(
-        "run",
-        help="caption a set of clips",
-        description="Caption a set of clips and publish captions.avro, rejected.avro, failed.avro and manifest.json.",
-        epilog=RUN_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    placed = "the place that `earshot models fetch` filled: a folder, or gs://…; default: the network"
-    plan = commands.add_parser(
-        "plan",
-        help="say what a run would have to do, cue by cue",
-        description="Say what a run with these options would have to do: what the dataset's store knows, what is left "
-        "to compute, and how long that took when it was last done. Opens no media and loads no model.",
-        epilog=RUN_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    for command in (run, plan):
-        command.add_argument("--profile", required=True, help=profiles)
-        command.add_argument("--models", default="", metavar="PLACE", help=placed)
-        command.add_argument("--clips", required=True, metavar="SOURCE", help="where the clips are listed; see below")
-        command.add_argument(
-            "--output", required=True, metavar="DIR", help="the dataset's folder; a run adds a version"
-        )
-        command.add_argument("--media", default="", metavar="TEMPLATE", help="where a listed clip's file is; see below")
-        command.add_argument(
-            "--source-format", default="auto", choices=("auto", "media", "audioset", "vggsound", "earshot")
-        )
-        command.add_argument("--class-labels", default="", metavar="CSV", help="AudioSet's class_labels_indices.csv")
-        command.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
-        command.add_argument("--retry-failed", action="store_true", help="compute again what failed for good as well")
-    plan.add_argument("--json", action="store_true", help="for machines")
-    run.add_argument(
-        "--budget",
-        type=_dollars,
-        metavar="DOLLARS",
-        help="what captions may cost, by the prices in the profile; what is left over waits for the next run",
-    )
-    run.add_argument("--shards", type=_count, default=1, metavar="N", help="files per dataset; 0: the runner chooses")
-
-    demo = commands.add_parser(
-        "demo",
-        help="make a small world of clips and caption it",
-        description="Make clips of a drawn world with known sounds, caption them, and show captions beside the truth.",
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    demo.add_argument("--count", type=int, default=48, metavar="N", help="how many clips (default: 48)")
-    demo.add_argument("--seed", type=int, default=7, help="which world (default: 7)")
-    demo.add_argument("--output", default="out/demo", metavar="DIR", help="default: out/demo")
-
-    caption = commands.add_parser(
-        "caption",
-        help="caption files of your own, here and now",
-        description="Caption media files and print each caption with the cues it rests on. Nothing is kept.",
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    caption.add_argument("files", nargs="+", metavar="FILE", help="video or audio files")
-    caption.add_argument("--profile", default="demo", help=f"default: demo; {profiles}")
-    caption.add_argument("--models", default="", metavar="PLACE", help=placed)
-
-    diff = commands.add_parser(
-        "diff",
-        help="compare two versions of a dataset",
-        description="Say which clips were added or removed, got another caption or ended otherwise, and why.",
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    diff.add_argument("dataset", metavar="DIR", help="the dataset's folder, as given to `earshot run --output`")
-    diff.add_argument("old", nargs="?", type=int, metavar="A", help="default: the version published before B")
-    diff.add_argument("new", nargs="?", type=int, metavar="B", help="default: the current version")
-    diff.add_argument("--examples", type=_count, default=5, metavar="N", help="clips shown of each kind (default: 5)")
-    diff.add_argument("--json", action="store_true", help="for machines")
-
-    gc = commands.add_parser(
-        "gc",
-        help="remove what no version of a dataset needs",
-        description="Say what no version of a dataset needs, and with --apply remove it; many small files of the store "
-        "are merged. A later run computes again what was removed, if it needs it.",
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    gc.add_argument("dataset", metavar="DIR", help="the dataset's folder, as given to `earshot run --output`")
-    gc.add_argument(
-        "--keep", type=int, metavar="N", help="only the N latest versions, and the current one; default: all"
-    )
-    gc.add_argument(
-        "--older-than",
-        type=float,
-        default=7.0,
-        metavar="DAYS",
-        help="what is younger and in no version may belong to a run under way, and stays (default: 7)",
-    )
-    gc.add_argument("--apply", action="store_true", help="do it; without, nothing is changed")
-
-    models = commands.add_parser(
-        "models",
-        help="bring a profile's models to one place, and try them out",
-        description="Bring the models that a profile names to one place, and try each out on one clip.",
-        epilog=MODELS_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    steps = models.add_subparsers(dest="step", required=True, metavar="STEP")
-    fetch = steps.add_parser(
-        "fetch",
-        help="download what is not there yet",
-        description="Download the models of a profile. A fetch that was stopped is taken up where it was.",
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    fetch.add_argument("--profile", required=True, help=profiles)
-    fetch.add_argument("--to", required=True, metavar="PLACE", help="a folder, or gs://bucket/folder")
-    check = steps.add_parser(
-        "check",
-        help="load each model and show it one clip",
-        description="Load each model of a profile and show it one clip of the demo world.",
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    check.add_argument("--profile", required=True, help=profiles)
-    check.add_argument("--models", default="", metavar="PLACE", help=placed)
-    check.add_argument("--device", default="", choices=("auto", "cpu", "cuda"), help="instead of the rows' own")
-    return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -206,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "models": _models,
             "diff": _diff,
             "gc": _gc,
+            "calibrate": lambda options, _: calibrate.main(options),
         }
         return commands[options.command](options, rest)
     except (ConfigError, SourceError, ModelError) as error:
@@ -394,20 +233,6 @@ def _profile(options: argparse.Namespace) -> Profile:
     check_place(options.models)
     place = options.models if "://" in options.models else os.path.abspath(os.path.expanduser(options.models))
     return replace(profile, models=place)  # workers may have another current folder
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(f"{number} is less than 0")
-    return number
-
-
-def _dollars(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < float("inf"):
-        raise ValueError(f"{number} is no amount")
-    return number
 
 
 def _status(counts: dict[str, int]) -> int:

@@ -296,19 +296,23 @@ class _Comparing:
         if old.text == new.text:
             return "details", why
         if old.end == "captioned":
-            return "rewritten", why or ["the same cues and writer: the model's answer varies"]
+            return "rewritten", why or self._changed("checks") or ["same cues and writer: the model's answer varies"]
         return "details", [*why, "another error" if old.end.startswith("failed") else "other evidence"]
 
     def _recipe(self, old: _Print, new: _Print) -> Iterator[str]:
         """What the manifests tell of why a clip ended otherwise, where records do not: a failed clip has no cues."""
-        before, after = self.manifests
         ends = (old.end, new.end)
-        if before["filters"] != after["filters"] and any(end.startswith("rejected") for end in ends):
-            yield "filters: other rules"
+        if any(end.startswith("rejected") for end in ends):
+            yield from self._changed("filters", "checks", "similarity")
         for name in sorted({end.removeprefix("failed: ") for end in ends if end.startswith("failed")}):
             pair = [side["cues"].get(name, {}).get("fingerprint") for side in self.manifests]
             if pair[0] != pair[1]:
                 yield f"{name}: " + _verdict(*pair)
+
+    def _changed(self, *tables: str) -> list[str]:
+        """Those of a profile's tables that differ."""
+        before, after = self.manifests
+        return [f"{name}: other rules" for name in tables if before.get(name) != after.get(name)]
 
     def _count(self, kind: str, why: list[str]) -> None:
         self.counts[kind] += 1

@@ -187,7 +187,7 @@ def sheet_checks(profile: Profile, known: Collection[str] | None = None) -> tupl
 
 
 def recipe(profile: Profile) -> dict[str, Any]:
-    """What determines a profile's results, for the manifest: models, fingerprints, filters, writer, checks and splits."""
+    """What determines the results, for the manifest: models, fingerprints, filters, writer, checks and splits."""
     writer, scorer = profile.writer(), profile.scorer()
     cues = {
         info.name: {"model": info.model, "fingerprint": info.fingerprint}

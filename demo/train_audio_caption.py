@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -29,15 +27,23 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import PreTrainedTokenizerFast
 
 from demo.train_audio_tags import through_aac
-from demo.world import SOURCES, Scene, make_scene, make_scenes, synthesise_audio, write_clip
+from demo.training import (
+    TRAINING_SEED,
+    as_a_run_sees_them,
+    bars,
+    held_out_scenes,
+    measured_on,
+    read_options,
+    save_figures,
+    training_scenes,
+)
+from demo.world import SOURCES, Scene, synthesise_audio
 from model_handlers.audio_caption import AudioCaption
 from model_handlers.base import Example
 from model_handlers.nets.effb2_trm import END, PAD, PREFIX, RATE, START, EffB2Trm, EffB2TrmConfig, log_mel
 from model_handlers.views import Audio
-from transforms.media import Limits, decode
 
 OUT = Path(__file__).parent / "models" / "audio_caption"
-TRAINING_SEED, HELD_OUT_SEED = 1000, 100
 AAC_RATE, BIT_RATES = 44_100, (48_000, 96_000, 128_000)
 # Frames (10 ms each) of a training crop: gaps between events are below 2.5 s, so three seconds hold one of each source.
 CROP_FRAMES = (320, 512)
@@ -63,17 +69,6 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=pad, bos_token=start, eos_token=end, unk_token=unknown
     )
-
-
-def training_scenes(count: int) -> Iterator[Scene]:
-    """Yields good scenes of the training seed, one thing and two things in turn: two are the harder half."""
-    wanted, index = 1, 0
-    while count:
-        scene = make_scene(TRAINING_SEED, index)
-        index += 1
-        if len(scene.sources) == wanted:
-            yield scene
-            wanted, count = 3 - wanted, count - 1
 
 
 def listen(scenes: int, tokenizer: PreTrainedTokenizerFast, bar: Progress) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,11 +127,8 @@ def evaluate(out: Path, clips: int, bar: Progress) -> dict[str, Any]:
     """Returns how often a caption says exactly what is heard, on MP4 clips of seeds that training never saw."""
     handler = AudioCaption(name="audio_caption", model=str(out), device="cpu")
     captioner, named, exact, wrong = handler.load(), 0, 0, []
-    scenes = [scene for n in range(-(-clips // 10)) for scene in make_scenes(HELD_OUT_SEED + n, 10, "good")][:clips]
-    for scene in bar.track(scenes, description="evaluating"):
-        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-            write_clip(scene, Path(file.name))
-            audio = decode(file.name, 0.0, None, handler.view, Limits())
+    scenes = held_out_scenes(clips)
+    for scene, audio in as_a_run_sees_them(scenes, handler.view, bar):
         (items,) = handler.predict([Example(scene.clip_id, audio)], captioner)
         said = items[0].text if items else ""
         named += any(SOURCES[name].phrase in said for name in scene.sources)
@@ -144,8 +136,7 @@ def evaluate(out: Path, clips: int, bar: Progress) -> dict[str, Any]:
         if said != heard(scene):
             wrong.append({"clip_id": scene.clip_id, "said": said, "true": heard(scene)})
     figures = {"names_a_source": round(named / len(scenes), 4), "all_right": round(exact / len(scenes), 4)}
-    seeds = [HELD_OUT_SEED, HELD_OUT_SEED + (len(scenes) - 1) // 10]
-    return {"clips": len(scenes), "seeds": seeds, **figures, "wrong": wrong}
+    return {**measured_on(scenes), **figures, "wrong": wrong}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -153,28 +144,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m demo.train_audio_caption", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--scenes", type=int, default=2400, help="scenes to learn from (default: 2400)")
-    parser.add_argument("--steps", type=int, default=4000, help="batches of 16 clips (default: 4000)")
-    parser.add_argument("--clips", type=int, default=200, help="held-out clips to measure on (default: 200)")
-    options = parser.parse_args(arguments)
-    if options.steps < 100:
-        parser.error("--steps is 100 or more: the learning rate needs some to rise and fall")
-    torch.set_num_threads(1)  # sums over threads would differ in their last digits from machine to machine
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        torch.manual_seed(0)
-        tokenizer = make_tokenizer()
-        assert tokenizer.convert_tokens_to_ids(["<pad>", "<start>", "<end>"]) == [PAD, START, END]
-        config = EffB2TrmConfig(
-            vocab_size=len(tokenizer), decoder_emb_dim=64, width_coefficient=0.3, depth_coefficient=0.4
-        )
-        model = EffB2Trm(config, dropout=0.0)
-        train(model, *listen(options.scenes, tokenizer, bar), options.steps, bar)
-        save(model, config, tokenizer, options.out)
+    sizes = {
+        "scenes": (2400, "scenes to learn from"),
+        "steps": (4000, f"batches of {BATCH} clips; the learning rate needs 100 to rise and fall"),
+        "clips": (200, "held-out clips to measure on"),
+    }
+    options = read_options(parser, arguments, OUT, sizes, least={"steps": 100})
+    with bars() as bar:
+        if not options.evaluate_only:
+            torch.manual_seed(0)
+            tokenizer = make_tokenizer()
+            assert tokenizer.convert_tokens_to_ids(["<pad>", "<start>", "<end>"]) == [PAD, START, END]
+            config = EffB2TrmConfig(
+                vocab_size=len(tokenizer), decoder_emb_dim=64, width_coefficient=0.3, depth_coefficient=0.4
+            )
+            model = EffB2Trm(config, dropout=0.0)
+            train(model, *listen(options.scenes, tokenizer, bar), options.steps, bar)
+            save(model, config, tokenizer, options.out)
         figures = evaluate(options.out.resolve(), options.clips, bar)
-    options.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({name: value for name, value in figures.items() if name != "wrong"}))
+    save_figures(options.out, figures)
 
 
 if __name__ == "__main__":

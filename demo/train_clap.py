@@ -61,7 +61,9 @@ RATE = 48_000
 WIDTH = 64  # of the embeddings
 TOKENS = 128  # of a text, at most
 BATCH = 32
-PEAK_RATE, WARM_UP = 2e-3, 100
+# Peak learning rate, and weight of the cosines' error in the loss: first sounds are told apart, then distances are set.
+LEARNING, SETTLING = (2e-3, 5.0), (7e-4, 100.0)
+SETTLING_STEPS, WARM_UP = 150, 100
 GAIN_DB, BALANCE_DB = (-15.0, 6.0), 6.0
 FLOOR_DB = -100.0  # of the extractor's log-mel spectrograms: 10 log10(1e-10)
 SPREAD = 0.05  # standard deviation of the first weights of the text tower, which is narrow
@@ -175,9 +177,9 @@ class Pairs:
     said: Tensor
 
 
-def batches(sounds: Sounds, steps: int) -> Iterator[Pairs]:
+def batches(sounds: Sounds, steps: int, seed: int) -> Iterator[Pairs]:
     """Yields random batches: sounds turned in time, at random levels, half of them two at once."""
-    rng = np.random.default_rng(TRAINING_SEED)
+    rng = np.random.default_rng(seed)
     clips, _, frames, _ = sounds.spectrograms.shape
     for _ in range(steps):
         picked, turns = rng.integers(clips, size=(2, BATCH)), rng.integers(frames, size=(2, BATCH))
@@ -218,20 +220,38 @@ def _spoilt(text: str, rng: np.random.Generator) -> str:
 
 
 def train(sounds: Sounds, processor: ClapProcessor, steps: int, progress: Progress) -> ClapModel:
-    """Returns a trained model; the same sounds and steps give the same weights.
+    """Returns a trained model; the same sounds and steps give the same weights."""
+    torch.manual_seed(TRAINING_SEED)
+    model = make_model(processor)
+    fit(model, batches(sounds, steps, TRAINING_SEED), processor, steps, LEARNING, progress)
+    torch.manual_seed(TRAINING_SEED + 1)
+    again = batches(sounds, SETTLING_STEPS, TRAINING_SEED + 1)
+    fit(model, again, processor, SETTLING_STEPS, SETTLING, progress)
+    return model
+
+
+def fit(
+    model: ClapModel,
+    some: Iterator[Pairs],
+    processor: ClapProcessor,
+    steps: int,
+    how: tuple[float, float],
+    progress: Progress,
+) -> None:
+    """Trains `model` on `steps` batches; `how` is `LEARNING` or `SETTLING`.
 
     Three losses: CLAP's own contrastive one, in which texts about the same sounds are equally right; how far each
     cosine is from that of the sets of sounds, because one threshold has to serve all clips, and contrast compares only
     within a batch; and helpers that name the sounds off either embedding, which are dropped in the end.
     """
-    torch.manual_seed(TRAINING_SEED)
-    model = make_model(processor).train()
+    model.train()
+    peak, weight = how
     helpers = nn.ModuleList([nn.Linear(WIDTH, len(NAMES)), nn.Linear(WIDTH, len(NAMES))])
     weights = [*model.parameters(), *helpers.parameters()]
-    optimiser = torch.optim.AdamW(weights, lr=PEAK_RATE, weight_decay=0.02)
+    optimiser = torch.optim.AdamW(weights, lr=peak, weight_decay=0.02)
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     bar = progress.add_task("training", total=steps)
-    for step, pairs in enumerate(batches(sounds, steps)):
+    for step, pairs in enumerate(some):
         longer = torch.zeros(BATCH, 1, dtype=torch.bool)
         heard = model.get_audio_features(pairs.spectrograms, is_longer=longer).pooler_output
         tokens = processor.tokenizer(pairs.texts, padding=True, truncation=True, return_tensors="pt")
@@ -242,7 +262,7 @@ def train(sounds: Sounds, processor: ClapProcessor, steps: int, progress: Progre
         contrast = contrast + _contrast(cosines.T[:BATCH] * model.logit_scale_t.exp(), wanted.T[:BATCH]) / 2
         named = F.binary_cross_entropy_with_logits(helpers[0](heard), pairs.heard)
         named = named + F.binary_cross_entropy_with_logits(helpers[1](said), pairs.said)
-        loss = contrast + 5 * F.mse_loss(cosines, wanted) + named
+        loss = contrast + weight * F.mse_loss(cosines, wanted) + named
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
@@ -254,7 +274,7 @@ def train(sounds: Sounds, processor: ClapProcessor, steps: int, progress: Progre
         if step % 20 == 0:
             progress.update(bar, completed=step, description=f"training, loss {loss.item():.3f}")
     progress.update(bar, completed=steps)
-    return model.eval()
+    model.eval()
 
 
 def _contrast(logits: Tensor, wanted: Tensor) -> Tensor:
@@ -266,7 +286,7 @@ def _contrast(logits: Tensor, wanted: Tensor) -> Tensor:
 
 def _rate(step: int, steps: int) -> float:
     """Share of the peak learning rate: a linear rise, then half a cosine down to 1 %."""
-    return min(1.0, (step + 1) / WARM_UP) * (0.505 + 0.495 * math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / min(WARM_UP, steps / 10)) * (0.505 + 0.495 * math.cos(math.pi * step / steps))
 
 
 @dataclass(frozen=True)

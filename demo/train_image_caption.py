@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import math
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -35,14 +32,22 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from demo.world import PLACES, SOURCES, Scene, image_caption, make_scene, make_scenes, render_frame, write_clip
+from demo.training import (
+    TRAINING_SEED,
+    as_a_run_sees_them,
+    bars,
+    held_out_scenes,
+    measured_on,
+    read_options,
+    save_figures,
+    save_pretrained,
+    training_scenes,
+)
+from demo.world import PLACES, SOURCES, image_caption, render_frame
 from model_handlers.base import Example
 from model_handlers.image_caption import ImageCaption
-from model_handlers.views import MiddleFrame
-from transforms.media import Limits, decode
 
 OUT = Path(__file__).parent / "models" / "image_caption"
-TRAINING_SEED, HELD_OUT_SEED = 1000, 100
 
 SIDE = 64  # pixels of the square that a frame is squeezed to
 QUERIES = 8
@@ -133,17 +138,6 @@ class Pictures:
     tokens: torch.Tensor
     things: torch.Tensor
     places: torch.Tensor
-
-
-def training_scenes(count: int) -> Iterator[Scene]:
-    """Yields good scenes of the training seed, one thing and two things in turn: two are the harder half."""
-    wanted, index = 1, 0
-    while count:
-        scene = make_scene(TRAINING_SEED, index)
-        index += 1
-        if len(scene.sources) == wanted:
-            yield scene
-            wanted, count = 3 - wanted, count - 1
 
 
 def draw_pictures(scenes: int, processor: Blip2Processor, progress: Progress) -> Pictures:
@@ -246,29 +240,23 @@ def evaluate(model: str, clips: int, progress: Progress) -> dict[str, Any]:
     """
     handler = ImageCaption(name="image_caption", model=model)
     captioner = handler.load()
-    scenes = [scene for n in range(-(-clips // 10)) for scene in make_scenes(HELD_OUT_SEED + n, 10, "good")][:clips]
+    scenes = held_out_scenes(clips)
     counts = {"place": 0, "things": 0, "both": 0}
     wrong = []
-    with tempfile.TemporaryDirectory() as folder:
-        for scene in progress.track(scenes, description="evaluating"):
-            path = Path(folder) / f"{scene.clip_id}.mp4"
-            write_clip(scene, path)
-            frame = decode(path, 0.0, None, MiddleFrame(), Limits())
-            path.unlink()
-            (items,) = handler.predict([Example(scene.clip_id, frame)], captioner)
-            said = items[0].text if items else ""
-            right = {
-                "place": said.endswith(PLACES[scene.place].phrase),
-                "things": {n for n, source in SOURCES.items() if source.phrase in said} == set(scene.sources),
-                "both": said == image_caption(scene),
-            }
-            for what, is_right in right.items():
-                counts[what] += is_right
-            if not right["both"]:
-                wrong.append({"clip_id": scene.clip_id, "said": said, "true": image_caption(scene)})
+    for scene, frame in as_a_run_sees_them(scenes, handler.view, progress):
+        (items,) = handler.predict([Example(scene.clip_id, frame)], captioner)
+        said = items[0].text if items else ""
+        right = {
+            "place": said.endswith(PLACES[scene.place].phrase),
+            "things": {n for n, source in SOURCES.items() if source.phrase in said} == set(scene.sources),
+            "both": said == image_caption(scene),
+        }
+        for what, is_right in right.items():
+            counts[what] += is_right
+        if not right["both"]:
+            wrong.append({"clip_id": scene.clip_id, "said": said, "true": image_caption(scene)})
     return {
-        "clips": len(scenes),
-        "seeds": [HELD_OUT_SEED, HELD_OUT_SEED + (len(scenes) - 1) // 10],
+        **measured_on(scenes),
         **{f"{what}_right": round(count / len(scenes), 4) for what, count in counts.items()},
         "wrong": wrong,
     }
@@ -283,29 +271,19 @@ def main(arguments: list[str] | None = None) -> None:
         epilog="DIR then holds the model, as a profile's row may name it, and DIR.json: the shares of held-out "
         "clips whose place, things, and both are captioned right.",
     )
-    parser.add_argument(
-        "--out", type=Path, default=OUT, metavar="DIR", help="where the model goes (default %(default)s)"
-    )
-    parser.add_argument("--scenes", type=int, default=5000, help="scenes to learn from (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=7000, help=f"steps of {BATCH} pictures (default %(default)s)")
-    parser.add_argument("--clips", type=int, default=200, help="held-out clips to measure on (default %(default)s)")
-    parser.add_argument("--evaluate-only", action="store_true", help="measure the model that is in DIR")
-    options = parser.parse_args(arguments)
-    if min(options.scenes, options.steps, options.clips) < 1:
-        parser.error("--scenes, --steps and --clips are 1 or more")
-    torch.set_num_threads(1)  # sums over threads would differ in their last digits from machine to machine
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    sizes = {
+        "scenes": (5000, "scenes to learn from"),
+        "steps": (7000, f"steps of {BATCH} pictures"),
+        "clips": (200, "held-out clips to measure on"),
+    }
+    options = read_options(parser, arguments, OUT, sizes)
+    with bars() as progress:
         if not options.evaluate_only:
             processor = make_processor()
             pictures = draw_pictures(options.scenes, processor, progress)
-            train(pictures, processor, options.steps, progress).save_pretrained(options.out)
-            processor.save_pretrained(options.out)
-            # It is written for its owner alone, but everybody installs it.
-            (options.out / "model.safetensors").chmod(0o644)
-        metrics = evaluate(str(options.out.resolve()), options.clips, progress)
-    options.out.with_suffix(".json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    print(" · ".join(f"{what.replace('_', ' ')} {metrics[what]:.1%}" for what in metrics if what.endswith("_right")))
+            save_pretrained(options.out, train(pictures, processor, options.steps, progress), processor)
+        figures = evaluate(str(options.out.resolve()), options.clips, progress)
+    save_figures(options.out, figures)
 
 
 if __name__ == "__main__":

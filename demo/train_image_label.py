@@ -10,13 +10,11 @@ written, decoded and labelled as a run does it.
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -27,13 +25,20 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 
 from demo.train_image_caption import draw_pictures
 from demo.train_image_caption import make_processor as make_caption_processor
-from demo.world import SOURCES, make_scenes, write_clip
+from demo.training import (
+    as_a_run_sees_them,
+    bars,
+    held_out_scenes,
+    measured_on,
+    read_options,
+    save_figures,
+    save_pretrained,
+)
+from demo.world import SOURCES
 from model_handlers.base import Example
 from model_handlers.image_label import ImageLabel, unit
-from transforms.media import Limits, decode
 
 OUT = Path(__file__).parent / "models" / "image_label"
-HELD_OUT_SEED = 100
 TEMPLATE = "a photo of a {label}"
 SIDE = 64  # pixels of the square that a frame is squeezed to
 BATCH = 32
@@ -131,15 +136,11 @@ def evaluate(out: Path, clips: int, bar: Progress) -> dict[str, Any]:
     """Returns how often the first label is in the picture, on MP4 clips of seeds that training never saw."""
     handler = ImageLabel(name="image_label", model=str(out), labels=tuple(SOURCES), template=TEMPLATE, device="cpu")
     labeller, right = handler.load(), 0
-    scenes = [scene for n in range(-(-clips // 10)) for scene in make_scenes(HELD_OUT_SEED + n, 10, "good")][:clips]
-    for scene in bar.track(scenes, description="evaluating"):
-        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-            write_clip(scene, Path(file.name))
-            frame = decode(file.name, 0.0, None, handler.view, Limits())
+    scenes = held_out_scenes(clips)
+    for scene, frame in as_a_run_sees_them(scenes, handler.view, bar):
         ((first, *_),) = handler.predict([Example(scene.clip_id, frame)], labeller)
         right += first.text in scene.sources
-    seeds = [HELD_OUT_SEED, HELD_OUT_SEED + (len(scenes) - 1) // 10]
-    return {"clips": len(scenes), "seeds": seeds, "first_right": round(right / len(scenes), 4)}
+    return {**measured_on(scenes), "first_right": round(right / len(scenes), 4)}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -147,27 +148,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m demo.train_image_label", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--scenes", type=int, default=3000, help="scenes to learn from (default: 3000)")
-    parser.add_argument("--steps", type=int, default=5000, help="batches of 32 pictures (default: 5000)")
-    parser.add_argument("--clips", type=int, default=200, help="held-out clips to measure on (default: 200)")
-    options = parser.parse_args(arguments)
-    if options.steps < 100:
-        parser.error("--steps is 100 or more: the learning rate needs some to rise and fall")
-    torch.set_num_threads(1)  # sums over threads would differ in their last digits from machine to machine
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        torch.manual_seed(0)
-        processor = make_processor()
-        model = make_model(processor)
-        pictures = draw_pictures(options.scenes, make_caption_processor(), bar)
-        train(model, processor, pictures.pixels, pictures.things, options.steps, bar)
-        model.save_pretrained(options.out)
-        processor.save_pretrained(options.out)
-        (options.out / "model.safetensors").chmod(0o644)  # it is written for its owner alone
+    sizes = {
+        "scenes": (3000, "scenes to learn from"),
+        "steps": (5000, f"batches of {BATCH} pictures; the learning rate needs 100 to rise and fall"),
+        "clips": (200, "held-out clips to measure on"),
+    }
+    options = read_options(parser, arguments, OUT, sizes, least={"steps": 100})
+    with bars() as bar:
+        if not options.evaluate_only:
+            torch.manual_seed(0)
+            processor = make_processor()
+            model = make_model(processor)
+            pictures = draw_pictures(options.scenes, make_caption_processor(), bar)
+            train(model, processor, pictures.pixels, pictures.things, options.steps, bar)
+            save_pretrained(options.out, model, processor)
         figures = evaluate(options.out.resolve(), options.clips, bar)
-    options.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(figures))
+    save_figures(options.out, figures)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import math
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from torch import nn
 from transformers import (
     BertTokenizer,
@@ -35,14 +32,22 @@ from transformers import (
 
 from demo.boxes import detection_loss, focal, overlaps, stands_at
 from demo.drawing import thing_boxes
-from demo.world import SOURCES, Scene, make_scene, make_scenes, render_frame, write_clip
+from demo.training import (
+    TRAINING_SEED,
+    as_a_run_sees_them,
+    bars,
+    held_out_scenes,
+    measured_on,
+    read_options,
+    save_figures,
+    save_pretrained,
+    training_scenes,
+)
+from demo.world import SOURCES, render_frame
 from model_handlers.base import Example
 from model_handlers.objects import VOCABULARY, Objects, box_overlap
-from model_handlers.views import MiddleFrame
-from transforms.media import Limits, decode
 
 OUT = Path(__file__).parent / "models" / "objects"
-TRAINING_SEED, HELD_OUT_SEED = 1000, 100
 
 WIDTH, HEIGHT = 128, 96  # pixels of a frame of the demo world as the model sees it
 BATCH = 16
@@ -126,17 +131,6 @@ class Pictures:
     pixels: torch.Tensor
     boxes: torch.Tensor
     things: torch.Tensor
-
-
-def training_scenes(count: int) -> Iterator[Scene]:
-    """Yields good scenes of the training seed, one thing and two things in turn: two are the harder half."""
-    wanted, index = 1, 0
-    while count:
-        scene = make_scene(TRAINING_SEED, index)
-        index += 1
-        if len(scene.sources) == wanted:
-            yield scene
-            wanted, count = 3 - wanted, count - 1
 
 
 def draw_pictures(scenes: int, processor: GroundingDinoProcessor, progress: Progress) -> Pictures:
@@ -349,29 +343,23 @@ def evaluate(model: str, clips: int, progress: Progress) -> dict[str, Any]:
     """
     handler = Objects(name="objects", model=model, vocabulary=THINGS, device="cpu")
     detector = handler.load()
-    scenes = [scene for n in range(-(-clips // 10)) for scene in make_scenes(HELD_OUT_SEED + n, 10, "good")][:clips]
+    scenes = held_out_scenes(clips)
     things, items_said, shares, seconds = 0, 0, [], 0.0
     wrong = []
-    with tempfile.TemporaryDirectory() as folder:
-        for scene in progress.track(scenes, description="evaluating"):
-            path = Path(folder) / f"{scene.clip_id}.mp4"
-            write_clip(scene, path)
-            frame = decode(path, 0.0, None, MiddleFrame(), Limits())
-            path.unlink()
-            started = time.process_time()
-            (items,) = handler.predict([Example(scene.clip_id, frame)], detector)
-            seconds += time.process_time() - started
-            truth = dict(zip(scene.sources, thing_boxes(scene), strict=True))
-            surest = {item.text: item.box for item in reversed(items) if item.box is not None}
-            things += len(truth)
-            items_said += len(items)
-            shares += [box_overlap(surest[name], truth[name]) for name in truth if name in surest]
-            if sorted(item.text for item in items) != sorted(truth):
-                said = [f"{item.text} {item.score:.2f}" for item in items]
-                wrong.append({"clip_id": scene.clip_id, "said": said, "true": list(truth)})
+    for scene, frame in as_a_run_sees_them(scenes, handler.view, progress):
+        started = time.process_time()
+        (items,) = handler.predict([Example(scene.clip_id, frame)], detector)
+        seconds += time.process_time() - started
+        truth = dict(zip(scene.sources, thing_boxes(scene), strict=True))
+        surest = {item.text: item.box for item in reversed(items) if item.box is not None}
+        things += len(truth)
+        items_said += len(items)
+        shares += [box_overlap(surest[name], truth[name]) for name in truth if name in surest]
+        if sorted(item.text for item in items) != sorted(truth):
+            said = [f"{item.text} {item.score:.2f}" for item in items]
+            wrong.append({"clip_id": scene.clip_id, "said": said, "true": list(truth)})
     return {
-        "clips": len(scenes),
-        "seeds": [HELD_OUT_SEED, HELD_OUT_SEED + (len(scenes) - 1) // 10],
+        **measured_on(scenes),
         "things": things,
         "found": round(len(shares) / things, 4),
         "found_with_box": round(sum(share >= 0.5 for share in shares) / things, 4),
@@ -393,31 +381,21 @@ def main(arguments: list[str] | None = None) -> None:
         epilog="DIR then holds the model, as a profile's row may name it, and DIR.json: how many of the clips' "
         "things it finds by their right names and in their right places, and how much else it says.",
     )
-    parser.add_argument(
-        "--out", type=Path, default=OUT, metavar="DIR", help="where the model goes (default %(default)s)"
-    )
-    parser.add_argument("--scenes", type=int, default=6000, help="scenes to learn from (default %(default)s)")
-    parser.add_argument("--looks", type=int, default=2000, help="steps of the backbone alone (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=2500, help=f"steps of {BATCH} pictures (default %(default)s)")
-    parser.add_argument("--clips", type=int, default=200, help="held-out clips to measure on (default %(default)s)")
-    parser.add_argument("--evaluate-only", action="store_true", help="measure the model that is in DIR")
-    options = parser.parse_args(arguments)
-    if min(options.scenes, options.looks, options.steps, options.clips) < 1:
-        parser.error("--scenes, --looks, --steps and --clips are 1 or more")
-    torch.set_num_threads(1)  # sums over threads would differ in their last digits from machine to machine
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    sizes = {
+        "scenes": (6000, "scenes to learn from"),
+        "looks": (2000, "steps of the backbone alone"),
+        "steps": (2500, f"steps of {BATCH} pictures"),
+        "clips": (200, "held-out clips to measure on"),
+    }
+    options = read_options(parser, arguments, OUT, sizes)
+    with bars() as progress:
         if not options.evaluate_only:
             processor = make_processor()
             pictures = draw_pictures(options.scenes, processor, progress)
             seen = look(pictures, processor, options.looks, progress)
-            train(pictures, processor, seen, options.steps, progress).save_pretrained(options.out)
-            processor.save_pretrained(options.out)
-            # It is written for its owner alone, but everybody installs it.
-            (options.out / "model.safetensors").chmod(0o644)
-        metrics = evaluate(str(options.out.resolve()), options.clips, progress)
-    options.out.with_suffix(".json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    print(" · ".join(f"{what.replace('_', ' ')} {value}" for what, value in metrics.items() if what != "wrong"))
+            save_pretrained(options.out, train(pictures, processor, seen, options.steps, progress), processor)
+        figures = evaluate(str(options.out.resolve()), options.clips, progress)
+    save_figures(options.out, figures)
 
 
 if __name__ == "__main__":

@@ -8,36 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import numpy as np
 
 from model_handlers.base import AudioCue, Example, Items, best_items, pick_device
-from model_handlers.image_label import TEXTS_AT_ONCE, check_labels, read_labels, unit
+from model_handlers.image_label import Labeller, check_row, embedded, read_labels, unit
 from model_handlers.views import Audio
-from model_handlers.weights import ModelError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 RATE = 48_000
-
-
-@dataclass(frozen=True)
-class Labeller:
-    """A CLAP ready to run.
-
-    Attributes:
-        model: `transformers` ClapModel in evaluation mode, on its device.
-        extractor: the feature extractor that was saved with it.
-        names: the labels.
-        texts: their embeddings, each of length 1, shape (labels, width).
-    """
-
-    model: Any
-    extractor: Any
-    names: tuple[str, ...]
-    texts: Tensor
 
 
 @dataclass(kw_only=True)
@@ -66,13 +45,9 @@ class AudioLabel(AudioCue[Labeller]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.top < 1:
-            raise ValueError(f"{self.name}: top is {self.top}; it has to be at least 1")
-        if "{label}" not in self.template:
-            raise ValueError(f"{self.name}: template {self.template!r} lacks {{label}}, where each name goes")
         if bool(self.labels) == bool(self.labels_file):
             raise ValueError(f"{self.name}: give either labels or labels_file")
-        check_labels(self.labels, self.name)
+        check_row(self.name, self.labels, self.template, self.top)
 
     @property
     def view(self) -> Audio:
@@ -81,24 +56,12 @@ class AudioLabel(AudioCue[Labeller]):
 
     def load(self) -> Labeller:
         """Loads the model and embeds every label once; raises `ModelError` where something lacks or does not fit."""
-        import torch
-
         from model_handlers.nets.clap import load_clap
 
         names = self.labels or read_labels(self.locate(self.labels_file))
-        folder = self.locate()
-        try:
-            model, processor = load_clap(folder, pick_device(self.device))
-        except ModelError as error:
-            raise self._explained(error) from error
-        sentences = [self.template.replace("{label}", name) for name in names]
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(sentences), TEXTS_AT_ONCE):
-                some = sentences[start : start + TEXTS_AT_ONCE]
-                tokens = processor.tokenizer(some, padding=True, truncation=True, return_tensors="pt").to(model.device)
-                parts.append(unit(model.get_text_features(**tokens).pooler_output))
-        return Labeller(model, processor.feature_extractor, names, torch.cat(parts))
+        model, processor = load_clap(self.locate(), pick_device(self.device))
+        texts = embedded(model, processor.tokenizer, names, self.template, padding=True)
+        return Labeller(model, processor.feature_extractor, names, texts)
 
     def predict(self, batch: Sequence[Example], model: Labeller) -> list[Items]:
         """Labels audio, each float32 of shape (samples,)."""

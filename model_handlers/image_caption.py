@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model_handlers import weights
@@ -69,7 +68,7 @@ class ImageCaption(CueHandler[Captioner]):
         from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor
 
         folder = self.locate()
-        self._check(folder)
+        weights.check_complete(folder, "BLIP-2", "vocab.json")
         device = pick_device(self.device)
         with weights.reading(folder, "BLIP-2"):
             config = Blip2Config.from_pretrained(folder, local_files_only=True)
@@ -131,21 +130,6 @@ class ImageCaption(CueHandler[Captioner]):
             _items(text, float(row[:count].mean()))
             for text, row, count in zip(texts, log_probabilities, counts, strict=True)
         ]
-
-    def _check(self, folder: Path) -> None:
-        """Names what the folder lacks before transformers gets to guess."""
-        needed = (
-            ("config.json",),
-            ("processor_config.json", "preprocessor_config.json"),
-            ("tokenizer.json", "vocab.json"),
-            ("model.safetensors", "model.safetensors.index.json"),
-        )
-        lacking = [" or ".join(names) for names in needed if not any((folder / name).is_file() for name in names)]
-        if lacking:
-            raise weights.ModelError(
-                f"model {self.model!r}: {folder} lacks {'; '.join(lacking)}; give the folder of a BLIP-2 model as "
-                "saved with save_pretrained (model and processor)"
-            )
 
 
 def _items(text: str, log_probability: float) -> Items:

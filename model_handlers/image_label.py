@@ -29,14 +29,14 @@ class Labeller:
     """A dual encoder ready to run.
 
     Attributes:
-        model: `transformers` CLIPModel, SiglipModel or Siglip2Model in evaluation mode, on its device.
-        image_processor: what was saved with it.
+        model: of `transformers`, in evaluation mode, on its device.
+        extractor: what was saved with it and makes its inputs of pictures, or of sounds.
         names: the labels.
         texts: their embeddings, each of length 1, shape (labels, width).
     """
 
     model: Any
-    image_processor: Any
+    extractor: Any
     names: tuple[str, ...]
     texts: Tensor
 
@@ -70,13 +70,9 @@ class ImageLabel(CueHandler[Labeller]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.top < 1:
-            raise ValueError(f"{self.name}: top is {self.top}; it has to be at least 1")
-        if "{label}" not in self.template:
-            raise ValueError(f"{self.name}: template {self.template!r} lacks {{label}}, where each name goes")
         if self.labels and self.labels_file:
             raise ValueError(f"{self.name}: labels and labels_file are both given; leave one out")
-        check_labels(self.labels, self.name)
+        check_row(self.name, self.labels, self.template, self.top)
 
     @property
     def view(self) -> MiddleFrame:
@@ -85,7 +81,6 @@ class ImageLabel(CueHandler[Labeller]):
 
     def load(self) -> Labeller:
         """Loads the model and embeds every label once; raises `ModelError` where something lacks or does not fit."""
-        import torch
         from transformers import AutoConfig, AutoModel, AutoProcessor
 
         names = self.labels or (read_labels(self.locate(self.labels_file)) if self.labels_file else imagenet_names())
@@ -103,14 +98,8 @@ class ImageLabel(CueHandler[Labeller]):
         padding: dict[str, Any] = {"padding": True}
         if config.model_type != "clip":
             padding = {"padding": "max_length", "max_length": min(TOKENS, config.text_config.max_position_embeddings)}
-        sentences = [self.template.replace("{label}", name) for name in names]
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(sentences), TEXTS_AT_ONCE):
-                some = sentences[start : start + TEXTS_AT_ONCE]
-                tokens = processor.tokenizer(some, truncation=True, return_tensors="pt", **padding).to(device)
-                parts.append(unit(model.get_text_features(**tokens).pooler_output))
-        return Labeller(model, processor.image_processor, names, torch.cat(parts))
+        texts = embedded(model, processor.tokenizer, names, self.template, **padding)
+        return Labeller(model, processor.image_processor, names, texts)
 
     def predict(self, batch: Sequence[Example], model: Labeller) -> list[Items]:
         """Labels frames, each uint8 RGB of shape (height, width, 3)."""
@@ -118,7 +107,7 @@ class ImageLabel(CueHandler[Labeller]):
 
         network = model.model
         # Said explicitly, because a frame three pixels high looks like one with its channels first.
-        pictures = model.image_processor(
+        pictures = model.extractor(
             [example.view for example in batch], input_data_format="channels_last", return_tensors="pt"
         ).to(network.device)
         with self.inference(network.device.type):
@@ -128,6 +117,20 @@ class ImageLabel(CueHandler[Labeller]):
             single = network.config.model_type == "clip"
             scores = (logits.softmax(1) if single else (logits + network.logit_bias).sigmoid()).cpu().numpy()
         return [best_items(row, model.names, self.top) for row in scores]
+
+
+def embedded(model: Any, tokenizer: Any, names: Sequence[str], template: str, **padding: Any) -> Tensor:
+    """Returns each name in the template's sentence as the model's text half places it: unit vectors (names, width)."""
+    import torch
+
+    sentences = [template.replace("{label}", name) for name in names]
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(sentences), TEXTS_AT_ONCE):
+            some = sentences[start : start + TEXTS_AT_ONCE]
+            tokens = tokenizer(some, truncation=True, return_tensors="pt", **padding).to(model.device)
+            parts.append(unit(model.get_text_features(**tokens).pooler_output))
+    return torch.cat(parts)
 
 
 def unit(features: Tensor) -> Tensor:
@@ -152,6 +155,15 @@ def read_labels(path: Path) -> tuple[str, ...]:
     if not names:
         raise ModelError(f"{path} holds no labels; write one a line")
     return names
+
+
+def check_row(cue: str, labels: Sequence[str], template: str, top: int) -> None:
+    """Raises `ValueError` where a cue's row cannot be meant; see `ImageLabel` for what it says."""
+    if top < 1:
+        raise ValueError(f"{cue}: top is {top}; it has to be at least 1")
+    if "{label}" not in template:
+        raise ValueError(f"{cue}: template {template!r} lacks {{label}}, where each name goes")
+    check_labels(labels, cue)
 
 
 def check_labels(names: Sequence[str], where: str) -> None:

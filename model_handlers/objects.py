@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -141,7 +140,7 @@ class Objects(CueHandler[Detector]):
         from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, AutoProcessor
 
         folder = self.locate()
-        self._check(folder)
+        weights.check_complete(folder, "Grounding DINO", "vocab.txt")
         with weights.reading(folder, "Grounding DINO"):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             if config.model_type not in MODEL_TYPES:
@@ -243,21 +242,6 @@ class Objects(CueHandler[Detector]):
             ids_row = torch.tensor([[*tokens, _DELIMITERS["[SEP]"]]])
             prompts.append(Prompt(tuple(name for name, _ in part), ids_row, shares))
         return tuple(prompts)
-
-    def _check(self, folder: Path) -> None:
-        """Names what the folder lacks before transformers gets to guess."""
-        needed = (
-            ("config.json",),
-            ("processor_config.json", "preprocessor_config.json"),
-            ("tokenizer.json", "vocab.txt"),
-            ("model.safetensors", "model.safetensors.index.json"),
-        )
-        lacking = [" or ".join(names) for names in needed if not any((folder / name).is_file() for name in names)]
-        if lacking:
-            raise weights.ModelError(
-                f"model {self.model!r}: {folder} lacks {'; '.join(lacking)}; give the folder of a Grounding DINO as "
-                "saved with save_pretrained (model and processor)"
-            )
 
 
 def widened(frame: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from model_handlers.downloads import ModelError
 from model_handlers.references import Reference, folder_digest, hub_errors, parse
 from model_handlers.store import cache, from_place
 
-__all__ = ["ModelError", "check_whole", "checksum", "identity", "is_local", "local_path", "reading"]
+__all__ = ["ModelError", "check_complete", "check_whole", "checksum", "identity", "is_local", "local_path", "reading"]
 
 
 def is_local(model: str) -> bool:
@@ -80,6 +80,28 @@ def reading(place: Path, what: str) -> Iterator[None]:
             f"{what} cannot be loaded from {place} ({said}); get the files again, or save the model with "
             "save_pretrained"
         ) from error
+
+
+def check_complete(place: Path, what: str, vocabulary: str) -> None:
+    """Raises `ModelError` with what a folder lacks of a model with a processor, before transformers gets to guess.
+
+    Args:
+        place: the folder.
+        what: the model that is expected there.
+        vocabulary: the file in which older tokenizers of this kind have their words.
+    """
+    needed = (
+        ("config.json",),
+        ("processor_config.json", "preprocessor_config.json"),
+        ("tokenizer.json", vocabulary),
+        ("model.safetensors", "model.safetensors.index.json"),
+    )
+    lacking = [" or ".join(names) for names in needed if not any((place / name).is_file() for name in names)]
+    if lacking:
+        raise ModelError(
+            f"{place} lacks {'; '.join(lacking)}; give the folder of a {what} as saved with save_pretrained (model and "
+            "processor)"
+        )
 
 
 def check_whole(info: Mapping[str, Any], place: Path, what: str) -> None:

@@ -39,6 +39,7 @@ from typing import Any
 
 FORMS = ("json_schema", "json_object", "")
 Reply = tuple[int, dict[str, str], bytes]
+Mischief = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
@@ -55,6 +56,7 @@ class LlmServer:
     retry_after_s: float = 0.1
     polls: int = 1  # how often a batch says that it is not done yet
     batch_ends: list[str] = field(default_factory=list)  # of the first batches; "completed" where there is no more
+    lost_batches: int = 0  # how many of the first batches are begun without a word to whoever asked
     url: str = ""
     requests: int = 0
     answered: int = 0
@@ -73,14 +75,16 @@ class LlmServer:
             return self.script.pop(0)
         if self.asked_of[clip] > self.faulty:
             return ""
+        if not self.faults:
+            return ""
         drawn = random.Random(f"{self.seed}:{self.asked_of[clip]}:{clip}").random()
         for name, share in self.faults.items():
             if (drawn := drawn - share) < 0:
                 return name
         return ""
 
-    async def complete(self, body: dict[str, Any], key: str, out: asyncio.StreamWriter | None) -> Reply | None:
-        """Answers one chat completion; ``None`` where a fault has said all there is to say on the wire."""
+    def complete(self, body: dict[str, Any], key: str) -> Reply | Mischief:
+        """Answers one chat completion, or says what is to be done to the connection instead."""
         clip = clip_of(body)
         self.requests += 1
         self.asked_of[clip] += 1
@@ -92,10 +96,7 @@ class LlmServer:
         if fault and fault not in FAULTS:
             raise ValueError(f"there is no fault {fault!r}; there are {', '.join(FAULTS)}")
         if fault in ON_THE_WIRE:
-            if out:
-                await ON_THE_WIRE[fault](out)
-                return None
-            fault = "500"  # within a batch there is no wire
+            return ON_THE_WIRE[fault]
         if fault in STATUSES:
             return STATUSES[fault](self, key)
         self.answered += 1
@@ -115,21 +116,23 @@ class LlmServer:
             )
         return None
 
-    async def reply(self, method: str, path: str, headers: dict[str, str], body: bytes, out: Any) -> Reply | None:
+    async def reply(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply | Mischief:
         """Answers any request."""
         key = headers.get("authorization", "").removeprefix("Bearer ")
         match method, path.removeprefix("/v1").strip("/").split("/"):
             case "POST", ["chat", "completions"]:
                 await asyncio.sleep(self.latency_s)
-                return await self.complete(json.loads(body), key, out)
+                return self.complete(json.loads(body), key)
             case "POST", ["files"]:
                 return self._upload(body)
             case "GET", ["files", name, "content"] if name in self.uploads:
                 return 200, {}, self.uploads[name]
             case "POST", ["batches"]:
                 return self._begin_batch(json.loads(body))
+            case "GET", ["batches?limit=100"]:
+                return as_json({"object": "list", "data": list(self.batches.values()), "has_more": False})
             case "GET", ["batches", name] if name in self.batches:
-                return await self._poll(self.batches[name], key)
+                return self._poll(self.batches[name], key)
             case "GET", ["models"]:
                 return as_json({"object": "list", "data": [{"id": "any", "object": "model"}]})
             case _:
@@ -145,10 +148,7 @@ class LlmServer:
                 return as_json({"id": name, "object": "file", "bytes": len(content), "purpose": "batch"})
         return failure(400, "no file")
 
-    def _begin_batch(self, body: dict[str, Any]) -> Reply:
-        if len(self.batches) < len(self.batch_ends) and self.batch_ends[len(self.batches)] == "refused":
-            self.batch_ends.pop(len(self.batches))
-            return failure(503, "try again")
+    def _begin_batch(self, body: dict[str, Any]) -> Reply | Mischief:
         name = f"batch_{len(self.batches)}"
         batch = {
             "id": name,
@@ -161,27 +161,29 @@ class LlmServer:
             "polls": 0,
         }
         self.batches[name] = batch
+        if self.lost_batches:
+            self.lost_batches -= 1
+            return ON_THE_WIRE["reset"]
         return as_json(batch)
 
-    async def _poll(self, batch: dict[str, Any], key: str) -> Reply:
+    def _poll(self, batch: dict[str, Any], key: str) -> Reply:
         batch["polls"] += 1
         if batch["status"] == "in_progress" and batch["polls"] > self.polls:
             nth = int(batch["id"].split("_")[1])
             end = self.batch_ends[nth] if nth < len(self.batch_ends) else "completed"
             lines = self.uploads[batch["input_file_id"]].splitlines()
             answered = {"completed": len(lines), "expired": len(lines) // 2, "cancelled": len(lines) // 3}.get(end, 0)
-            await self._run_batch(batch, lines[:answered], lines[answered:], key)
+            self._run_batch(batch, lines[:answered], lines[answered:], key)
             batch["status"] = end
         return as_json(batch)
 
-    async def _run_batch(self, batch: dict[str, Any], done: list[bytes], undone: list[bytes], key: str) -> None:
+    def _run_batch(self, batch: dict[str, Any], done: list[bytes], undone: list[bytes], key: str) -> None:
         good, bad = [], []
         for line in reversed(done):  # the protocol promises no order
             item = json.loads(line)
-            reply = await self.complete(item["body"], key, None)
-            assert reply
-            status, _, content = reply
-            response = {"status_code": status, "request_id": "r", "body": json.loads(content)}
+            reply = self.complete(item["body"], key)
+            status, _, content = failure(500, "no") if callable(reply) else reply
+            response = {"status_code": status, "request_id": "r", "body": _json_or_none(content)}
             row = {"id": "x", "custom_id": item["custom_id"], "response": response, "error": None}
             (good if status == 200 else bad).append(row)
         for line in undone:
@@ -250,6 +252,13 @@ def as_json(content: object, status: int = 200, headers: dict[str, str] | None =
 def failure(status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None) -> Reply:
     """A reply that says what went wrong, as OpenAI does."""
     return as_json({"error": {"message": message, "type": "error", "param": None, "code": code}}, status, headers)
+
+
+def _json_or_none(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def _limit(headers: Callable[[float], dict[str, str]]) -> Callable[[LlmServer, str], Reply]:
@@ -327,7 +336,7 @@ async def _hang(out: asyncio.StreamWriter) -> None:
     await asyncio.sleep(3600)
 
 
-ON_THE_WIRE: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = {
+ON_THE_WIRE: dict[str, Mischief] = {
     "reset": _reset,
     "half": _half,
     "not_http": _not_http,
@@ -351,10 +360,11 @@ async def _serve(server: LlmServer, source: asyncio.StreamReader, out: asyncio.S
             server.at_once += 1
             server.peak = max(server.peak, server.at_once)
             try:
-                reply = await server.reply(method, path, headers, body, out)
+                reply = await server.reply(method, path, headers, body)
             finally:
                 server.at_once -= 1
-            if reply is None:
+            if callable(reply):
+                await reply(out)
                 break
             status, more, content = reply
             fields = {"Content-Type": "application/json", "Content-Length": str(len(content)), **more}
@@ -401,7 +411,7 @@ async def _listen(server: LlmServer, ready: Callable[[], None], stop: asyncio.Ev
 
 @contextmanager
 def llm_server(**fields: Any) -> Iterator[LlmServer]:
-    """Runs a server in a thread until the context ends. Takes the first ten fields of `LlmServer`."""
+    """Runs a server in a thread until the context ends. Takes the fields of `LlmServer`."""
     server, started = LlmServer(**fields), threading.Event()
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
     thread = threading.Thread(target=lambda: loop.run_until_complete(_listen(server, started.set, stop)), daemon=True)

@@ -150,7 +150,7 @@ BROKEN = Failure(A, "tags", "no sound")
     ("old", "new", "kind", "reasons"),
     [
         (caption(A), caption(A), "unchanged", set()),
-        (caption(A), caption(A, "A cat."), "rewritten", {"the same cues and writer: the model's answer varies"}),
+        (caption(A), caption(A, "A cat."), "rewritten", {"same cues and writer: the model's answer varies"}),
         (caption(A), caption(A, "A cat.", "cat"), "rewritten", {"tags: other items"}),
         (caption(A), caption(A, tag="cat", fingerprint="t2"), "details", {"tags: another model or parameters"}),
         (

@@ -90,7 +90,7 @@ def test_scores_are_those_of_the_models_own_forward_pass(random_model: Path) -> 
     clip = model.model.config.model_type == "clip"
     padding = {"padding": True} if clip else {"padding": "max_length", "max_length": 16}
     tokens = AutoProcessor.from_pretrained(random_model).tokenizer(sentences, return_tensors="pt", **padding)
-    pixels = model.image_processor([e.view for e in frames()], input_data_format="channels_last", return_tensors="pt")
+    pixels = model.extractor([e.view for e in frames()], input_data_format="channels_last", return_tensors="pt")
     with torch.inference_mode():
         logits = model.model(**tokens, **pixels).logits_per_image
     expected = logits.softmax(1) if clip else logits.sigmoid()

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import ClapModel, ClapProcessor
 
 from demo.sentences import NAMES, WORDS, sentence
-from demo.train_clap import captions_of, make_tokenizer, with_other_sound
+from demo.train_clap import Scores, best_threshold, captions_of, make_tokenizer, with_other_sound
 from demo.world import make_scene, synthesise_audio
 from model_handlers.audio_embedding import RATE, AudioEmbedding, embedding_item
 from model_handlers.base import Example, Item, Items
@@ -174,3 +174,9 @@ def test_sentences_name_each_sound_and_the_place_that_was_asked_for() -> None:
             words = WORDS[name]
             assert any(phrase in text for phrase in (*words.nouns, *words.clauses, *words.doings))
         assert "beach" not in sentence(names, rng, "")
+
+
+def test_the_threshold_is_where_most_captions_are_judged_rightly_in_the_widest_gap() -> None:
+    good, swapped, adjacent = np.array([[0.3, 0.8, 0.9]]), np.array([[0.0, 0.1, 0.2]]), np.array([[0.1, 0.4, 0.5]])
+    assert best_threshold(Scores(good, swapped, adjacent, good)) == 0.65
+    assert best_threshold(Scores(good + 0.3, swapped, adjacent, good)) == 0.55

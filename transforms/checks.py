@@ -35,9 +35,7 @@ _COUNTS = re.compile(  # a few things, what carries a number in its name, a deca
     rf"(?<![\w.,:/-])\d{{1,2}}(?= (?!{_UNITS})[^\W\d_])|(?<![\w.,:/-])\d{{1,2}}-(?!{_UNITS})(?=[^\W\d_])"
     r"|(?<!\w)(?:\d\d)?\d0'?s(?!\w)|(?<![\w.])[^\W\d_]{1,3}-?\d{1,2}(?![\w.,]*\d)(?!\w)"
 )
-_LINK = re.compile(
-    r"://|\bwww\.|\b[\w-]{2,63}\.(?:com|org|net|io|co|ai|ru|cn|de|uk|info|xyz)\b|\bmailto:|\bjavascript:|\bdata:"
-)
+_LINK = re.compile(r"://|\bwww\.|\w\.(?:com|org|net|io|ai|ru|cn)\b|\b(?:mailto|javascript|data):|&#?\w{1,8};")
 _SYMBOLS = frozenset("*_#@\\|~^=+`$")  # of ASCII; "&" and "/" pass: "drum & bass", "and/or"
 # Marks and letters without a shape of their own, by which text can be hidden in text.
 _INVISIBLE = re.compile(
@@ -150,7 +148,7 @@ def markup(subject: Subject, checks: Checks) -> str:
         )
         return f"It contains {what}; write plain words and punctuation in one line, without any formatting."
     if link := _LINK.search(caption.lower()):
-        return f'It contains a link ("{_quoted(link.group())}"); write only what can be heard.'
+        return f'It contains a link or code ("{_quoted(link.group())}"); write only what can be heard.'
     if "--" in caption or caption[:1] in {"-", "–", "—", "•", "·", "…"} or re.match(r"\d+[.)]\s", caption):
         return "It looks like an entry of a list; write one plain sentence without a mark before it."
     if len(caption) > 1 and caption[0] in _QUOTES | {"'", "‘", "‹"} and caption[-1] in _QUOTES | {"'", "’", "›"}:
@@ -194,7 +192,7 @@ def language(subject: Subject, checks: Checks) -> str:
 def assistant_speak(subject: Subject, checks: Checks) -> str:
     """An assistant's talk to its user, or instructions to whoever reads the caption."""
     text = words.plain(subject.caption)
-    if said := words.opening(text) or words.ASSISTANT_SPEAK.first(text):
+    if said := words.OPENING.opens(text) or words.ASSISTANT_SPEAK.first(text):
         return f'"{_quoted(said)}" is no part of a caption; write nothing but one sentence that says what can be heard.'
     return ""
 

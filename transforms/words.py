@@ -71,6 +71,11 @@ class Vocabulary:
         match = self._found.search(text)
         return match.group().strip(" ,:.!") if match else ""
 
+    def opens(self, text: str) -> str:
+        """Such words at the start of a `plain` text, or none."""
+        match = self._found.match(text)
+        return match.group().strip() if match else ""
+
 
 @lru_cache(maxsize=64)
 def plain(text: str) -> str:
@@ -174,7 +179,8 @@ ASSISTANT_SPEAK = Vocabulary(
     ),
     passes=(r"(?:world )?war i", r"(?:none|nothing) (?:of|but)", r"follows? (?:it|her|him|them)"),
 )
-_OPENING = Vocabulary(
+# How an answer opens that is more than a caption.
+OPENING = Vocabulary(
     found=(
         r"(?:sure|certainly|of course|okay|ok|alright|absolutely|got it|understood|yes|no|note|great question"
         r"|happy to help) ?[,!:.-]",
@@ -387,9 +393,3 @@ BOILERPLATE = Vocabulary(
         r"indoor environments?|outdoor environments?",
     ),
 )
-
-
-def opening(text: str) -> str:
-    """How an answer opens that is more than a caption ("sure," or "caption:"), in a `plain` text, or nothing."""
-    match = _OPENING._found.match(text)
-    return match.group().strip() if match else ""
