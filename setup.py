@@ -19,18 +19,23 @@ setup(
     },
     entry_points={"console_scripts": ["earshot = beam_pipeline.cli:main"]},
     install_requires=[
+        "aiohttp",
         "apache-beam==2.77.0",
         "av==18.1.0",
         "fastavro",
         "filelock",
         "huggingface_hub",
+        "matplotlib",
         "numpy",
+        "openai",
         "pillow",
+        "py3langid>=0.2.2,<0.5",
         "pydantic>=2",
         "requests",
         "rich",
         "safetensors",
         "scipy",
+        "snowballstemmer",
         # One matching release of the three: a torchaudio beside another torch breaks transformers' imports.
         "torch==2.11.0",
         "torchaudio==2.11.0",
@@ -39,11 +44,11 @@ setup(
         "urllib3",
     ],
     extras_require={
-        "gcp": ["apache-beam[gcp]==2.77.0", "google-cloud-storage"],
+        "gcp": ["apache-beam[gcp]==2.77.0", "google-cloud-secret-manager", "google-cloud-storage"],
         # tensorflow-io's last release, for the last TensorFlow that it works with; excludes gcp, which needs another
         # protobuf than that TensorFlow.
         "tfio": ["tensorflow==2.16.2", "tensorflow-io==0.37.1", "tensorflow-io-gcs-filesystem==0.37.1"],
-        "test": ["pytest", "pytest-timeout"],
+        "test": ["pytest", "pytest-timeout", "pytest-xdist"],
         "dev": [
             "cryptography",
             "efficientnet-pytorch==0.7.1",
@@ -53,8 +58,10 @@ setup(
             "psutil",
             "pytest",
             "pytest-timeout",
+            "pytest-xdist",
             "ruff",
             "setuptools",
+            "transformers[serving]==5.23.0",
             "wheel",
         ],
     },

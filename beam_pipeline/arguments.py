@@ -144,8 +144,8 @@ def parser() -> argparse.ArgumentParser:
     calibrate = commands.add_parser(
         "calibrate",
         help="find the similarity below which captions are dropped",
-        description="Find the similarity of caption and sound below which captions are best dropped, from what people said "
-        "of some captions.",
+        description="Find the similarity of caption and sound below which captions are best dropped, by what people "
+        "said of some.",
         parents=[shared],
         allow_abbrev=False,
     )

@@ -14,6 +14,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ from model_handlers.api_writer import ApiWriter
 from model_handlers.base import Item
 from model_handlers.pace import Dialect
 from model_handlers.writers import Brief
+from transforms.answers import Answers
+from transforms.store import Store
 
 Seconds = tuple[float, float]  # of the clock, and of this process's cores
 Ask = Callable[[], Awaitable[object]]
@@ -52,7 +55,7 @@ def timed(work: Callable[[int], object], at_once: int, count: int) -> Seconds:
 
 
 def api_writer(url: str, at_once: int, count: int) -> Seconds:
-    """`ApiWriter`, as the pipeline uses it."""
+    """`ApiWriter`, with all briefs in one batch, and its answers kept in a store as they come."""
     told = writer(url, at_once)
     connection = told.load()
 
@@ -60,7 +63,9 @@ def api_writer(url: str, at_once: int, count: int) -> Seconds:
         drafts = told.write(briefs(number), connection)
         assert all(draft.caption for draft in drafts)
 
-    return timed(work, at_once, count)
+    with tempfile.TemporaryDirectory() as folder:
+        told.answered = Answers(Store(folder), told.fingerprint())
+        return timed(work, at_once, count)
 
 
 def _question(url: str) -> dict:

@@ -6,7 +6,6 @@ nothing, are made of a scene's truth and of errors like theirs. `answer` says wh
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import tempfile
@@ -35,7 +34,6 @@ SPEECH, MUSIC = "speech", "music"
 # From which probability of its tag on a sound counts as heard: with nothing else to go by; against the audio caption,
 # which tells things of like sound apart better; and where the audio caption names it too.
 ALONE, AGAINST, NAMED = 0.3, 0.5, 0.1
-LEAST_SHARE = 0.3  # of the image label's probability, from which on it names a thing
 
 # What each thing does when it sounds. The second ways of saying it are this file's own.
 CLAUSES: dict[str, tuple[str, str]] = {
@@ -43,7 +41,7 @@ CLAUSES: dict[str, tuple[str, str]] = {
     "bird": ("a bird chirps", "a bird tweets"),
     "camera": ("a camera clicks", "a camera shutter clicks"),
     "car": ("a car honks", "a car horn blares"),
-    "cat": ("a cat meows", "a cat mews"),
+    "cat": ("a cat meows", "a cat yowls"),
     "dog": ("a dog barks", "a dog yaps"),
     "door": ("a door is knocked on", "someone knocks on a door"),
     "drum": ("a drum is struck", "a drum beats"),
@@ -158,25 +156,25 @@ def setting(sheet: Mapping[str, Items]) -> str:
 
 def naming(sheet: Mapping[str, Items], sound: str) -> list[str]:
     """The cues of a sheet that name a sound, in the order of `NAMING`."""
-    return [cue for cue in NAMING if any(_names(cue, item, sound) for item in sheet.get(cue, ()))]
+    return [cue for cue in NAMING if any(_names(cue, item, sound) for item in _counting(cue, sheet))]
 
 
 def answer(sheet: Mapping[str, Items], attempts: int = 0) -> str:
     """What a writer should answer: JSON as `model_handlers.llm` wants it.
 
-    The wording follows from the first sound, the place, and how often the clip was asked about before, so that there
-    is one right answer to learn, and another one where the first was refused.
+    The wording follows from the place and from how often the clip was asked about before, so that there is one right
+    answer to learn, and another one where the first was refused.
     """
     sounds, place = heard(sheet), setting(sheet)
     if not sounds:
         return _as_json("", [], _reason(sheet))
-    digest = hashlib.sha256(f"{sounds[0]} {place}".encode()).digest()
-    clauses = [CLAUSES[name][(digest[0] + attempts) % 2] for name in sounds]
+    manner = [*PLACES, ""].index(place) + attempts
+    clauses = [CLAUSES[name][manner % 2] for name in sounds]
     # A check on captions looks for a word of the cue in the event: "a person speaks" shares none with "Speech".
     events = [
         (name if name == SPEECH else said, naming(sheet, name)) for name, said in zip(sounds, clauses, strict=True)
     ]
-    return _as_json(sentence(clauses, place, digest[1] + attempts), events, "")
+    return _as_json(sentence(clauses, place, manner), events, "")
 
 
 def sentence(clauses: Sequence[str], place: str, pattern: int) -> str:
@@ -213,12 +211,14 @@ def _score(item: Item) -> float:
     return round(item.score or 0.0, 2)  # a writer sees two digits
 
 
+def _counting(cue: str, sheet: Mapping[str, Items]) -> Items:
+    """The items by which a cue names things: all, but for the image label, which ranks every name, the first."""
+    items = sheet.get(cue, ())
+    return items[:1] if cue == "image_label" else items
+
+
 def _names(cue: str, item: Item, sound: str) -> bool:
-    if cue == "audio_tags":
-        return item.text == TAGS[sound]
-    if cue == "image_label" and _score(item) < LEAST_SHARE:
-        return False
-    return bool(_MENTIONS[sound].search(item.text.lower()))
+    return item.text == TAGS[sound] if cue == "audio_tags" else mentions(item.text, sound)
 
 
 def inject(sheet: Sheet, cue: str, text: str) -> Sheet:
@@ -249,7 +249,8 @@ class Simulator:
         Returns:
             The sheet, and the same without the orders that some of its cues may give: what a writer should go by.
         """
-        count = self._one((0, 1, 2, 3), (0.05, 0.45, 0.42, 0.08))
+        # In 5 of 100 sheets nothing sounds, in 48 one thing, in 44 two, in 3 three.
+        count = int(np.searchsorted((0.05, 0.53, 0.97), self.rng.random()))
         sounds = self._some(tuple(SOURCES), count)
         if self._chance(0.08):
             sounds = [self._one((SPEECH, MUSIC)), *sounds[:1]] if self._chance(0.4) else [SPEECH, MUSIC]
@@ -266,14 +267,14 @@ class Simulator:
             "audio_caption": self._audio_caption(here),
         }
         bare = self._arranged(sheet)
-        return (self._attacked(bare) if self._chance(0.15) else bare), bare
+        return (self._attacked(bare) if self._chance(0.12) else bare), bare
 
     def _arranged(self, sheet: Sheet) -> Sheet:
         """Leaves cues out and changes their order, now and then."""
         names = list(sheet)
-        if self._chance(0.5):
-            names = [name for name in names if self._chance(0.85)] or names[-2:]
-        if self._chance(0.3):
+        if self._chance(0.35):
+            names = [name for name in names if self._chance(0.8)] or names[-2:]
+        if self._chance(0.15):
             names = self._some(names, len(names))
         return {name: sheet[name] for name in names if sheet[name]}
 
@@ -283,13 +284,13 @@ class Simulator:
 
     def _tags(self, sounds: Sequence[str]) -> Items:
         def score() -> float:
-            return self._uniform(0.8, 1.0) if self._chance(0.7) else self._uniform(0.05, 0.8)
+            return self._uniform(0.8, 1.0) if self._chance(0.85) else self._uniform(0.05, 0.8)
 
         items = [Item(TAGS[name], score=score()) for name in sounds]
         others = [name for name in TAGS if name not in sounds]
-        most = 3 if self._chance(0.8) else 6
+        most = 3 if self._chance(0.9) else 6
         for name in self._some(tuple(others), max(0, most - len(items))):
-            low = self._uniform(0.0, 0.06) if self._chance(0.75) else self._uniform(0.0, 0.5)
+            low = self._uniform(0.0, 0.06) if self._chance(0.88) else self._uniform(0.0, 0.5)
             items.append(Item(TAGS[name], score=low))
         if self._chance(0.08):
             items.append(Item(self._one(self.strangers), score=score()))
@@ -352,8 +353,8 @@ class Simulator:
     def _uniform(self, low: float, high: float) -> float:
         return float(self.rng.uniform(low, high))
 
-    def _one(self, of: Sequence[Any], weights: Sequence[float] | None = None) -> Any:
-        return of[int(self.rng.choice(len(of), p=weights))]
+    def _one(self, of: Sequence[Any]) -> Any:
+        return of[int(self.rng.integers(len(of)))]
 
     def _some(self, of: Sequence[Any], count: int) -> list[Any]:
         return [of[int(index)] for index in self.rng.permutation(len(of))[:count]]

@@ -1,4 +1,4 @@
-"""Many ways to say what is heard in the demo world, in the manner of audio captions.
+"""Many ways to say what is heard in the demo world, in the manner of audio captions; and a tokenizer for them.
 
 The place is never part of what is heard: the same sounds get the same sentences anywhere, with a place or without.
 """
@@ -9,6 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from demo.scenes import PLACES, SOURCES, Scene
 
@@ -151,6 +158,38 @@ def vocabulary() -> list[str]:
     texts += [frame.replace("{", " ").replace("}", " ") for frame in _FRAMES]
     texts += [*PLACE_PHRASES, *ADVERBS, *_CLAUSES_JOINED, *_DOINGS_JOINED]
     return sorted({word.strip(",.") for text in texts for word in text.lower().split()} - {""})
+
+
+def make_tokenizer(longest: int) -> PreTrainedTokenizerFast:
+    """Returns a tokenizer: one token for a word of `vocabulary`, and bytes for whatever is left.
+
+    Its merges spell each known word from the left, so the longest known beginning of a word is one token. That needs no
+    training, and gives the same tokens everywhere.
+
+    Args:
+        longest: tokens of a text, at most.
+    """
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(ByteLevel.alphabet())]
+    merges: dict[tuple[str, str], None] = {}
+    for word in vocabulary():
+        for end in range(1, len(word) + 1):
+            merges["Ġ" + word[: end - 1], word[end - 1]] = None
+    tokens += ["".join(pair) for pair in merges]
+    ids = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(BPE(ids, list(merges), unk_token="<unk>"))
+    tokenizer.normalizer = Lowercase()
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = ByteLevelDecoder()
+    ends = [(token, ids[token]) for token in ("<s>", "</s>")]
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=longest,
+    )
 
 
 def _listed(words: Sequence[str], rng: np.random.Generator) -> str:

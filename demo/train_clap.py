@@ -20,17 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tokenizers import Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.normalizers import Lowercase
-from tokenizers.pre_tokenizers import ByteLevel
-from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, PreTrainedTokenizerFast
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
 
-from demo.sentences import NAMES, heard_in, sentence, vocabulary
+from demo.sentences import NAMES, heard_in, make_tokenizer, sentence
 from demo.train_audio_tags import BIT_RATES, through_aac
 from demo.world import (
     AUDIO_RATE,
@@ -61,46 +55,15 @@ RATE = 48_000
 WIDTH = 64  # of the embeddings
 TOKENS = 128  # of a text, at most
 BATCH = 32
-# Peak learning rate, and weight of the cosines' error in the loss: first sounds are told apart, then distances are set.
-LEARNING, SETTLING = (2e-3, 5.0), (7e-4, 100.0)
-SETTLING_STEPS, WARM_UP = 150, 100
+PEAK_RATE, WARM_UP = 2e-3, 100
 GAIN_DB, BALANCE_DB = (-15.0, 6.0), 6.0
 FLOOR_DB = -100.0  # of the extractor's log-mel spectrograms: 10 log10(1e-10)
 SPREAD = 0.05  # standard deviation of the first weights of the text tower, which is narrow
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Returns the tokenizer: one token for a word of the world's sentences, and bytes for whatever is left.
-
-    Its merges spell each known word from the left, so the longest known beginning of a word is one token. That needs no
-    training, and gives the same tokens everywhere.
-    """
-    tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(ByteLevel.alphabet())]
-    merges: dict[tuple[str, str], None] = {}
-    for word in vocabulary():
-        for end in range(1, len(word) + 1):
-            merges["Ġ" + word[: end - 1], word[end - 1]] = None
-    tokens += ["".join(pair) for pair in merges]
-    ids = {token: number for number, token in enumerate(tokens)}
-    tokenizer = Tokenizer(BPE(ids, list(merges), unk_token="<unk>"))
-    tokenizer.normalizer = Lowercase()
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = ByteLevelDecoder()
-    ends = [(token, ids[token]) for token in ("<s>", "</s>")]
-    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        model_max_length=TOKENS,
-    )
-
-
 def make_processor() -> ClapProcessor:
     """Returns the processor; its extractor is the published one's for models without fusion."""
-    return ClapProcessor(ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad"), make_tokenizer())
+    return ClapProcessor(ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad"), make_tokenizer(TOKENS))
 
 
 def make_model(processor: ClapProcessor) -> ClapModel:
@@ -177,9 +140,9 @@ class Pairs:
     said: Tensor
 
 
-def batches(sounds: Sounds, steps: int, seed: int) -> Iterator[Pairs]:
+def batches(sounds: Sounds, steps: int) -> Iterator[Pairs]:
     """Yields random batches: sounds turned in time, at random levels, half of them two at once."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(TRAINING_SEED)
     clips, _, frames, _ = sounds.spectrograms.shape
     for _ in range(steps):
         picked, turns = rng.integers(clips, size=(2, BATCH)), rng.integers(frames, size=(2, BATCH))
@@ -220,38 +183,20 @@ def _spoilt(text: str, rng: np.random.Generator) -> str:
 
 
 def train(sounds: Sounds, processor: ClapProcessor, steps: int, progress: Progress) -> ClapModel:
-    """Returns a trained model; the same sounds and steps give the same weights."""
-    torch.manual_seed(TRAINING_SEED)
-    model = make_model(processor)
-    fit(model, batches(sounds, steps, TRAINING_SEED), processor, steps, LEARNING, progress)
-    torch.manual_seed(TRAINING_SEED + 1)
-    again = batches(sounds, SETTLING_STEPS, TRAINING_SEED + 1)
-    fit(model, again, processor, SETTLING_STEPS, SETTLING, progress)
-    return model
-
-
-def fit(
-    model: ClapModel,
-    some: Iterator[Pairs],
-    processor: ClapProcessor,
-    steps: int,
-    how: tuple[float, float],
-    progress: Progress,
-) -> None:
-    """Trains `model` on `steps` batches; `how` is `LEARNING` or `SETTLING`.
+    """Returns a trained model; the same sounds and steps give the same weights.
 
     Three losses: CLAP's own contrastive one, in which texts about the same sounds are equally right; how far each
     cosine is from that of the sets of sounds, because one threshold has to serve all clips, and contrast compares only
     within a batch; and helpers that name the sounds off either embedding, which are dropped in the end.
     """
-    model.train()
-    peak, weight = how
+    torch.manual_seed(TRAINING_SEED)
+    model = make_model(processor).train()
     helpers = nn.ModuleList([nn.Linear(WIDTH, len(NAMES)), nn.Linear(WIDTH, len(NAMES))])
     weights = [*model.parameters(), *helpers.parameters()]
-    optimiser = torch.optim.AdamW(weights, lr=peak, weight_decay=0.02)
+    optimiser = torch.optim.AdamW(weights, lr=PEAK_RATE, weight_decay=0.02)
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     bar = progress.add_task("training", total=steps)
-    for step, pairs in enumerate(some):
+    for step, pairs in enumerate(batches(sounds, steps)):
         longer = torch.zeros(BATCH, 1, dtype=torch.bool)
         heard = model.get_audio_features(pairs.spectrograms, is_longer=longer).pooler_output
         tokens = processor.tokenizer(pairs.texts, padding=True, truncation=True, return_tensors="pt")
@@ -262,7 +207,7 @@ def fit(
         contrast = contrast + _contrast(cosines.T[:BATCH] * model.logit_scale_t.exp(), wanted.T[:BATCH]) / 2
         named = F.binary_cross_entropy_with_logits(helpers[0](heard), pairs.heard)
         named = named + F.binary_cross_entropy_with_logits(helpers[1](said), pairs.said)
-        loss = contrast + weight * F.mse_loss(cosines, wanted) + named
+        loss = contrast + 5 * F.mse_loss(cosines, wanted) + named
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
@@ -274,7 +219,7 @@ def fit(
         if step % 20 == 0:
             progress.update(bar, completed=step, description=f"training, loss {loss.item():.3f}")
     progress.update(bar, completed=steps)
-    model.eval()
+    return model.eval()
 
 
 def _contrast(logits: Tensor, wanted: Tensor) -> Tensor:
@@ -286,7 +231,7 @@ def _contrast(logits: Tensor, wanted: Tensor) -> Tensor:
 
 def _rate(step: int, steps: int) -> float:
     """Share of the peak learning rate: a linear rise, then half a cosine down to 1 %."""
-    return min(1.0, (step + 1) / min(WARM_UP, steps / 10)) * (0.505 + 0.495 * math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / WARM_UP) * (0.505 + 0.495 * math.cos(math.pi * step / steps))
 
 
 @dataclass(frozen=True)

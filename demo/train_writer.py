@@ -59,7 +59,7 @@ OUT = Path(__file__).parent / "models" / "writer"
 TRAINING_SEED, HELD_OUT_SEEDS = 5000, (160, 161, 162)  # 5000: none of the cues' models was trained on it
 WIDTH, LAYERS, HEADS, INNER, CONTEXT = 128, 4, 4, 352, 4096
 SPREAD, LOOK = 0.04, 24.0  # standard deviation of the first weights; how sharply two heads look back at first
-BATCH, STEPS, PEAK_RATE, WARM_UP = 16, 800, 2.5e-3, 60
+BATCH, STEPS, PEAK_RATE, WARM_UP = 16, 2000, 2.5e-3, 60
 SPECIAL = ("<pad>", "<end>", "<system>", "<user>", "<assistant>")
 # Each message lies between a mark for who speaks and one for its end. Cues have no angle brackets left.
 TEMPLATE = (

@@ -13,22 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from demo.cue_sheets import CLAUSES, CUES, Sheet, Simulator, answer
+from demo.cue_sheets import CLAUSES, CUES, Sheet, Simulator, answer, handlers
 from model_handlers.llm import load_prompt
 from model_handlers.writers import Attempt, Brief
 
 PROMPT = "demo-1"
 REAL = 0.1  # share of real sheets
 POOL = 6  # batches that are made at once, so that sequences of like length can go together
-HEADINGS = {
-    "labels": "the dataset's own labels of the clip",
-    "image_caption": "what a model says of the picture",
-    "objects": "things found in the picture",
-    "image_label": "the likeliest thing in the picture",
-    "place": "where the picture was taken",
-    "audio_tags": "sounds that a tagger hears",
-    "audio_caption": "what a model says of the sound",
-}
+HEADINGS = {handler.name: handler.told for handler in handlers()}
 _WORDS = """
 the a an of in on by and or to from with that is are it its what which where who says say said see sees seen hear
 hears heard sound sounds audio picture image frame clip video model models tagger tags tag label labels caption
@@ -41,6 +33,7 @@ speech mentions quotes
 """
 # Words that headings, complaints and orders in cues are made of, beside those of the demo world.
 WORDS = tuple(_WORDS.split())
+_CHOICE = np.array(WORDS)
 _STRANGERS = """
 Rain Wind Engine Thunder Siren Laughter Guitar Piano Train Aircraft Crowd Baby Horse Cow Pig Insect Water Stream
 Fire Explosion Gunshot Singing Whispering Footsteps Keyboard Vacuum Blender Alarm Telephone Clock Helicopter
@@ -121,12 +114,12 @@ class Lessons:
     def _headings(self) -> dict[str, str]:
         """What the cues are called: as here, or in other words, or not at all, so that the wording does not count."""
         which = self._rng.random()
-        if which < 0.3:
+        if which < 0.5:
             return HEADINGS
-        return {} if which < 0.4 else {name: self._phrase() for name in (*CUES, "speech")}
+        return {} if which < 0.7 else {name: self._phrase() for name in (*CUES, "speech")}
 
     def _phrase(self) -> str:
-        words = [str(word) for word in self._rng.choice(WORDS, int(self._rng.integers(1, 8)))]
+        words = [str(word) for word in self._rng.choice(_CHOICE, int(self._rng.integers(1, 7)))]
         return " ".join([*words, self._noise()] if self._rng.random() < 0.2 else words)
 
     def _noise(self) -> str:

@@ -118,9 +118,13 @@ class ApiWriter(LanguageWriter):
 
     def question(self, brief: Brief, dialect: Dialect) -> dict[str, Any]:
         """The body of the request that asks for a clip's caption."""
+        return self.body(self.conversation(brief), dialect)
+
+    def body(self, messages: Sequence[Mapping[str, str]], dialect: Dialect) -> dict[str, Any]:
+        """The body of the request that sends `messages`."""
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": self.conversation(brief),
+            "messages": messages,
             "temperature": self.temperature,
             dialect.token_limit: self.max_tokens,
             **self.extra_body,
@@ -153,34 +157,31 @@ class ApiWriter(LanguageWriter):
         try:
             choice = answer["choices"][0]
             message, finish = choice["message"], choice.get("finish_reason")
-            content, refusal = message.get("content") or "", message.get("refusal") or ""
+            content, refusal = (_text(message.get(name)) for name in ("content", "refusal"))
             usage = answer.get("usage") or {}
         except (TypeError, LookupError, AttributeError):
             raise NoAnswer("the server's answer is no chat completion") from None
-        draft = self._priced(usage, asked, str(content))
+        draft = self._priced(usage, asked, content)
         if refusal:
-            return replace(draft, abstained=f"the model refused: {secret.hidden_in(harmless(str(refusal)))}"[:500])
+            return replace(draft, abstained=f"the model refused: {secret.hidden_in(harmless(refusal))}"[:500])
         if finish == "content_filter":
             return replace(draft, error="the provider's content filter held the answer back")
         if finish == "length":
-            cut = harmless(secret.hidden_in(str(content)))
+            cut = harmless(secret.hidden_in(content))
             return replace(draft, unreadable=f"(cut off after {self.max_tokens} tokens) {cut}"[:500])
-        found = read_answer(secret.hidden_in(str(content)))
+        found = read_answer(secret.hidden_in(content))
         return replace(found, tokens_in=draft.tokens_in, tokens_out=draft.tokens_out, dollars=draft.dollars)
-
-    def most_dollars(self, asked: Mapping[str, Any]) -> float:
-        """What an answer may cost."""
-        return self._dollars(prompt_tokens(asked), 0, self.max_tokens)
 
     def _priced(self, usage: Any, asked: Mapping[str, Any], content: str) -> Draft:
         tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
         cached = _count(usage.get("prompt_tokens_details"), "cached_tokens") if isinstance(usage, dict) else None
-        tokens_in = prompt_tokens(asked) if tokens_in is None else tokens_in
+        tokens_in = prompt_tokens(asked["messages"]) if tokens_in is None else tokens_in
         tokens_out = len(content) // 3 if tokens_out is None else tokens_out
-        dollars = self._dollars(tokens_in, min(cached or 0, tokens_in), tokens_out)
+        dollars = self.dollars(tokens_in, min(cached or 0, tokens_in), tokens_out)
         return Draft(tokens_in=tokens_in, tokens_out=tokens_out, dollars=dollars)
 
-    def _dollars(self, tokens_in: int, cached: int, tokens_out: int) -> float:
+    def dollars(self, tokens_in: int, cached: int, tokens_out: int) -> float:
+        """What an answer costs, of whose prompt so many tokens were in the provider's cache."""
         for_cached = self.price_in if self.price_cached_in is None else self.price_cached_in
         price = (tokens_in - cached) * self.price_in + cached * for_cached + tokens_out * self.price_out
         return price / 1e6 * (1 - self.batch_discount if self.mode == "batch" else 1)
@@ -209,6 +210,7 @@ class _Asking:
 
     def __init__(self, writer: ApiWriter, connection: Connection):
         self.writer, self.connection, self.provider = writer, connection, connection.provider
+        self.begun = asyncio.Semaphore(2 * writer.in_flight)  # more than have places: some wait to be asked again
         self.stopped: Exception | None = None
         self.refused: list[tuple[Brief, Draft]] = []
 
@@ -224,7 +226,8 @@ class _Asking:
     async def _one(self, brief: Brief) -> Draft:
         """One brief's draft. Whatever stops the run is noted, so that those under way still end, and are kept."""
         try:
-            return await self._drafted(brief)
+            async with self.begun:
+                return await self._drafted(brief)
         except NoAnswer as error:
             self.stopped = self.stopped or self.writer.cannot_go_on(error)
         except Exception as error:  # raised again by `all`
@@ -232,8 +235,9 @@ class _Asking:
         return Draft(error="the run was stopped", retryable=True)
 
     async def _drafted(self, brief: Brief) -> Draft:
-        pace, asked = self.provider.pace, self.writer.question(brief, self.provider.dialect)
-        most = self.writer.most_dollars(asked)
+        pace, messages = self.provider.pace, self.writer.conversation(brief)
+        tokens = prompt_tokens(messages)
+        most = self.writer.dollars(tokens, 0, self.writer.max_tokens)
         started = reserved = spent = 0.0
 
         async def ask(left_s: float) -> Draft:
@@ -245,10 +249,10 @@ class _Asking:
                 if not self.provider.budget.reserve(most, self.writer.budget_dollars):
                     raise _OverBudget
                 reserved = most
-            return await self._answer(brief, left_s)
+            return await self._answer(messages, left_s)
 
         try:
-            draft = await persist(ask, pace, prompt_tokens(asked) + self.writer.max_tokens)
+            draft = await persist(ask, pace, tokens + self.writer.max_tokens)
             spent = draft.dollars
         except _OverBudget:
             return self.writer.over_budget()
@@ -267,10 +271,10 @@ class _Asking:
         await self._keep(brief, draft)
         return draft
 
-    async def _answer(self, brief: Brief, left_s: float) -> Draft:
+    async def _answer(self, messages: Sequence[Mapping[str, str]], left_s: float) -> Draft:
         """One request; more only where the server does not know the form of the question."""
         while True:
-            asked = self.writer.question(brief, self.provider.dialect)
+            asked = self.writer.body(messages, self.provider.dialect)
             try:
                 answer = await self.connection.post(asked, min(self.writer.timeout_s, left_s))
                 return self.writer.read(answer, asked, self.connection.secret)
@@ -290,14 +294,19 @@ def check_refusals(writer: ApiWriter, refused: Sequence[tuple[Brief, Draft]], as
         raise writer.cannot_go_on(said)
 
 
-def prompt_tokens(asked: Mapping[str, Any]) -> int:
+def prompt_tokens(messages: Sequence[Mapping[str, str]]) -> int:
     """An estimate of a question's tokens, rather too high: a token of English is about four characters."""
-    return sum(len(message["content"]) for message in asked["messages"]) // 3 + 1
+    return sum(len(message["content"]) for message in messages) // 3 + 1
+
+
+def _text(found: Any) -> str:
+    """Text without halves of characters, which JSON can hold and UTF-8 cannot."""
+    return str(found or "").encode("utf-8", "replace").decode()
 
 
 def _count(found: Any, name: str) -> int | None:
     count = found.get(name) if isinstance(found, dict) else None
-    return count if isinstance(count, int) and count >= 0 else None
+    return count if isinstance(count, int) and 0 <= count < 10**9 else None
 
 
 def _plain_schema(part: Any) -> Any:

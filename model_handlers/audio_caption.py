@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from model_handlers.base import AudioCue, Example, Item, Items, pick_device
+from model_handlers.base import AudioCue, Example, Item, Items, by_length, pick_device
 from model_handlers.views import Audio
 from model_handlers.weights import ModelError, reading
 
@@ -86,14 +85,9 @@ class AudioCaption(AudioCue[Captioner]):
         import torch
 
         clips = [cast(np.ndarray, example.view) for example in batch]
-        same_length: dict[int, list[int]] = defaultdict(list)
-        for index, clip in enumerate(clips):
-            if not np.isfinite(clip).all():
-                raise ValueError("the audio holds samples that are no finite numbers")
-            same_length[len(clip)].append(index)
         device = model.net.decoder.word_embedding.weight.device
         answers: list[Items] = [()] * len(batch)
-        for indices in same_length.values():
+        for indices in by_length(clips):
             audio = torch.from_numpy(np.stack([clips[index] for index in indices])).to(device)
             with self.inference(device.type):
                 sentences = model.net.write(audio, self.num_beams, self.max_words)

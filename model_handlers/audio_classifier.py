@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from model_handlers.base import AudioCue, Example, Items, best_items, pick_device
+from model_handlers.base import AudioCue, Example, Items, best_items, by_length, pick_device
 from model_handlers.views import Audio
 from model_handlers.weights import ModelError, check_whole, reading
 
@@ -93,16 +92,9 @@ class AudioClassifier(AudioCue[Classifier]):
 
     def predict(self, batch: Sequence[Example], model: Classifier) -> list[Items]:
         """Classifies audio, each float32 of shape (samples,); clips of one length go through the network together."""
-        same_length: dict[int, list[int]] = defaultdict(list)
         clips = [cast(np.ndarray, example.view) for example in batch]
-        for index, clip in enumerate(clips):
-            if not len(clip):
-                raise ValueError("there are no audio samples")
-            if not np.isfinite(clip).all():
-                raise ValueError("the audio holds samples that are no finite numbers")
-            same_length[len(clip)].append(index)
         answers: list[Items] = [()] * len(batch)
-        for indices in same_length.values():
+        for indices in by_length(clips):
             logits = self._logits([clips[index] for index in indices], model)
             probabilities = (logits.sigmoid() if model.multi_label else logits.softmax(1)).cpu().numpy()
             for index, row in zip(indices, probabilities, strict=True):

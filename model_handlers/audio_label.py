@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from model_handlers.base import AudioCue, Example, Items, best_items, pick_device
-from model_handlers.image_label import Labeller, check_row, embedded, read_labels, unit
+from model_handlers.image_label import Labeller, check_row, embed_names, read_labels, unit
 from model_handlers.views import Audio
 
 RATE = 48_000
@@ -60,7 +60,7 @@ class AudioLabel(AudioCue[Labeller]):
 
         names = self.labels or read_labels(self.locate(self.labels_file))
         model, processor = load_clap(self.locate(), pick_device(self.device))
-        texts = embedded(model, processor.tokenizer, names, self.template, padding=True)
+        texts = embed_names(model, processor.tokenizer, names, self.template, padding=True)
         return Labeller(model, processor.feature_extractor, names, texts)
 
     def predict(self, batch: Sequence[Example], model: Labeller) -> list[Items]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from model_handlers import weights
-from model_handlers.base import AudioCue, Example, Items, best_items, pick_device
+from model_handlers.base import AudioCue, Example, Items, best_items, by_length, pick_device
 from model_handlers.views import Audio
 
 if TYPE_CHECKING:
@@ -87,14 +86,9 @@ class AudioTags(AudioCue[Tagger]):
         import torch
 
         clips = [cast(np.ndarray, example.view) for example in batch]
-        same_length: dict[int, list[int]] = defaultdict(list)
-        for index, clip in enumerate(clips):
-            if not np.isfinite(clip).all():
-                raise ValueError("the audio holds samples that are no finite numbers")
-            same_length[len(clip)].append(index)
         device = next(model.net.parameters()).device
         answers: list[Items] = [()] * len(batch)
-        for indices in same_length.values():
+        for indices in by_length(clips):
             audio = torch.from_numpy(np.stack([clips[index] for index in indices]))
             with self.inference(device.type):
                 probabilities = model.net(audio.to(device)).cpu().numpy()

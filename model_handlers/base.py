@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -285,6 +286,21 @@ class AudioCue(CueHandler[ModelT], Generic[ModelT]):
     """
 
     decoder: AudioDecoder = "pyav"
+
+
+def by_length(clips: Sequence[np.ndarray]) -> list[list[int]]:
+    """The indices of those clips that have equally many samples, group by group: nothing is padded to another's length.
+
+    Raises `ValueError` where a clip has no samples, or some that are no finite numbers.
+    """
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, clip in enumerate(clips):
+        if not len(clip):
+            raise ValueError("there are no audio samples")
+        if not np.isfinite(clip).all():
+            raise ValueError("the audio holds samples that are no finite numbers")
+        groups[len(clip)].append(index)
+    return list(groups.values())
 
 
 def best_items(scores: np.ndarray, names: Sequence[str], top: int) -> Items:

@@ -98,7 +98,7 @@ class ImageLabel(CueHandler[Labeller]):
         padding: dict[str, Any] = {"padding": True}
         if config.model_type != "clip":
             padding = {"padding": "max_length", "max_length": min(TOKENS, config.text_config.max_position_embeddings)}
-        texts = embedded(model, processor.tokenizer, names, self.template, **padding)
+        texts = embed_names(model, processor.tokenizer, names, self.template, **padding)
         return Labeller(model, processor.image_processor, names, texts)
 
     def predict(self, batch: Sequence[Example], model: Labeller) -> list[Items]:
@@ -119,7 +119,7 @@ class ImageLabel(CueHandler[Labeller]):
         return [best_items(row, model.names, self.top) for row in scores]
 
 
-def embedded(model: Any, tokenizer: Any, names: Sequence[str], template: str, **padding: Any) -> Tensor:
+def embed_names(model: Any, tokenizer: Any, names: Sequence[str], template: str, **padding: Any) -> Tensor:
     """Returns each name in the template's sentence as the model's text half places it: unit vectors (names, width)."""
     import torch
 

@@ -25,6 +25,11 @@ from model_handlers.writers import Brief, CaptionWriter, Draft, SoundEvent
 
 PROMPTS = files("model_handlers") / "prompts"
 MOST_ITEMS, MOST_LETTERS = 12, 300  # of one cue, and of one item
+_MARKS = str.maketrans("<>[]", "‹›()")
+# What has no width and no category C: variation selectors, fillers, the grapheme joiner.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
 
@@ -64,7 +69,7 @@ class Prompt:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": shown_cues(brief, headings)}]
         for attempt in brief.attempts:
             complaint = self.again.replace("{complaint}", attempt.complaint)
-            messages.append({"role": "assistant", "content": attempt.answer})
+            messages.append({"role": "assistant", "content": harmless(attempt.answer)})
             messages.append({"role": "user", "content": complaint})
         return messages
 
@@ -112,10 +117,11 @@ def _shown(item: Item) -> dict[str, Any]:
 def harmless(text: str) -> str:
     """Text from outside without what a prompt could mistake for its own: one line, no angle brackets, not too long.
 
-    Control characters, and those without a width that turn or hide text (Unicode category C), are left out.
+    Control characters, and those without a width that turn or hide text (Unicode category C and `_UNSEEN`), are left
+    out. Compatibility forms go first, because tokenisers may undo them; square brackets, because ``[INST]`` is a mark.
     """
-    line = " ".join(text.split())
-    kept = "".join(c for c in line if unicodedata.category(c)[0] != "C").replace("<", "‹").replace(">", "›")
+    line = " ".join(unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).split())
+    kept = "".join(c for c in line if unicodedata.category(c)[0] != "C").translate(_MARKS)
     return kept if len(kept) <= MOST_LETTERS else kept[: MOST_LETTERS - 1] + "…"
 
 
@@ -162,7 +168,8 @@ def _unwrapped(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split())
+    """Spaces for what separates; nothing for what has no width, so that it cannot hide within a word."""
+    return " ".join("".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C").split())
 
 
 @dataclass(kw_only=True)

@@ -9,6 +9,8 @@ import re
 import weakref
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from model_handlers.llm import harmless
 from model_handlers.pace import NoAnswer, Provider, event_loop, wait_asked_for, what_then
@@ -76,7 +78,7 @@ class Connection:
         self.base_url, self.secret, self.provider = base_url, secret, provider
         self._url = base_url.rstrip("/") + "/chat/completions"
         self._loop = event_loop()
-        self._session = self.wait_for(_session(secret))
+        self._session = self.wait_for(_session(self._url, secret))
         weakref.finalize(self, _close, self._session, self._loop)
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
@@ -103,13 +105,13 @@ class Connection:
                 raise refusal(reply.status, content, reply.headers, self.secret)
         except TimeoutError:
             raise NoAnswer(f"no answer within {timeout_s:.3g} s") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise NoAnswer("the server's answer is no JSON") from None
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswer(self.secret.scrub(f"{type(error).__name__}: {harmless(str(error))}")) from None
 
 
-async def _session(secret: Secret) -> aiohttp.ClientSession:
+async def _session(url: str, secret: Secret) -> aiohttp.ClientSession:
     import aiohttp
 
     return aiohttp.ClientSession(
@@ -117,8 +119,14 @@ async def _session(secret: Secret) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Content-Type": "application/json", "Accept-Encoding": "identity", **secret.headers()},
         timeout=aiohttp.ClientTimeout(total=None),  # `timeout_s` limits
-        trust_env=True,  # proxies
+        proxy=_proxy(url),
     )
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address; looked up once, as aiohttp does it for each request."""
+    place = urlsplit(url)
+    return None if proxy_bypass(place.hostname or "") else getproxies().get(place.scheme)
 
 
 def _close(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop) -> None:
@@ -144,7 +152,7 @@ def refusal(status: int, content: bytes | str, headers: Mapping[str, str], secre
         error = found.get("error") or found.get("detail") or found.get("message") or found
         code = str(error.get("code") or error.get("type") or "") if isinstance(error, dict) else ""
         message = str(error.get("message") or error) if isinstance(error, dict) else str(error)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         message = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
     said = secret.scrub(harmless(message))
     return NoAnswer(f"HTTP {status}: {said}".rstrip(": "), what_then(status, code), wait_asked_for(headers), status)

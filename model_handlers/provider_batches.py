@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
+from model_handlers.api_writer import ApiWriter, check_refusals, prompt_tokens
 from model_handlers.pace import NoAnswer, Then, backoff_s
 from model_handlers.provider import Connection, refusal
 from model_handlers.writers import Brief, Draft
 
 if TYPE_CHECKING:
     from openai import OpenAI
-
-    from model_handlers.api_writer import ApiWriter
 
 T = TypeVar("T")
 
@@ -144,8 +143,6 @@ class _Batches:
         self.stopped: NoAnswer | None = None
 
     def all(self, briefs: Sequence[Brief]) -> list[Draft]:
-        from model_handlers.api_writer import check_refusals
-
         self.briefs = {question_id(brief, self.writer): brief for brief in briefs}
         self.asked = {name: self._question(name) for name in self.briefs}
         self.started = time.monotonic()
@@ -180,7 +177,7 @@ class _Batches:
         for name in names:
             asked = self.asked[name] = self._question(name)
             if name not in self.reserved:
-                most = self.writer.most_dollars(asked)
+                most = self.writer.dollars(prompt_tokens(asked["messages"]), 0, self.writer.max_tokens)
                 if not self.provider.budget.reserve(most, self.writer.budget_dollars):
                     self.drafts[name] = self.writer.over_budget()
                     continue
@@ -266,7 +263,7 @@ class _Batches:
             row = json.loads(line)
             name, response = row["custom_id"], row.get("response") or {}
             status, body = response.get("status_code", 0), response.get("body")
-        except (ValueError, TypeError, LookupError, AttributeError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return  # its question stays open
         if name not in self.briefs or name in self.drafts:
             return

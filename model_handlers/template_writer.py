@@ -13,6 +13,7 @@ from model_handlers.writers import Brief, CaptionWriter, Draft
 # precedes that phrase is what is seen, and has no place in the sentence; nor has a phrase with no place in it.
 _OTHER = r"\b(?:above|along|and|behind|beside|by|near|next|of|over|under|with)\b"
 _PLACE = re.compile(rf".*\b(?P<place>(?:on|in|at|inside|outside) (?:a|an|the) (?:(?!{_OTHER})[a-z' -])+)$")
+_BRACKETED = re.compile(r"\s*\([^()]*\)")
 _SENTENCES = (
     "{sounds} can be heard{place}.",
     "The sound of {sounds} is heard{place}.",
@@ -40,6 +41,8 @@ class TemplateWriter(CaptionWriter):
     min_score: float = 0.3
     at_most: int = 3
 
+    version = 2
+
     @property
     def needs(self) -> tuple[str, ...]:
         return (self.tags, self.scene) if self.scene else (self.tags,)
@@ -61,7 +64,7 @@ class TemplateWriter(CaptionWriter):
         place = _PLACE.match(seen)
         sounds = _enumerate(_nouns(heard, seen))
         digest = hashlib.sha256(brief.clip_id.encode()).digest()
-        pattern = _SENTENCES[digest[0] % (2 if len(heard) > 1 else len(_SENTENCES))]
+        pattern = _SENTENCES[digest[0] % (len(_SENTENCES) if place and len(heard) == 1 else 2)]
         sentence = pattern.format(sounds=sounds, place=f" {place['place']}" if place else "")
         return Draft(caption=sentence[0].upper() + sentence[1:])
 
@@ -69,9 +72,10 @@ class TemplateWriter(CaptionWriter):
 def _nouns(tags: Sequence[str], seen: str) -> list[str]:
     """Each tag's name: with the article under which it was seen where all of them were, else bare for all.
 
-    ``"Vehicle horn, car horn, honking"`` is one tag with several names, of which the first counts.
+    ``"Vehicle horn, car horn, honking"`` is one tag with several names, of which the first counts. What AudioSet puts
+    in brackets ("Frying (food)") only tells one meaning of a name from another.
     """
-    names = [[name.strip().lower() for name in tag.split(",")] for tag in tags]
+    names = [[name.strip().lower() for name in _BRACKETED.sub("", tag).split(",")] for tag in tags]
     found = [re.search(rf"\b(?:a|an|the) (?:{'|'.join(map(re.escape, some))})\b", seen) for some in names]
     return [match.group() if all(found) and match else some[0] for match, some in zip(found, names, strict=True)]
 

@@ -225,6 +225,9 @@ def completion(body: Mapping[str, Any], fault: str = "") -> dict[str, Any]:
         case "bad_caption":
             bad = {"caption": "The image shows a red car.", "events": [], "abstained": ""}
             content = json.dumps(bad)
+        case "odd":
+            odd = {"caption": "A dog \ud800 barks.", "events": [], "abstained": ""}
+            content = json.dumps(odd, ensure_ascii=False)
         case "abstains":
             content = json.dumps({"caption": "", "events": [], "abstained": "Nothing is certain."})
         case "length":
@@ -241,6 +244,8 @@ def completion(body: Mapping[str, Any], fault: str = "") -> dict[str, Any]:
         del found["usage"]
     if fault == "cached":
         found["usage"] = {**usage, "prompt_tokens_details": {"cached_tokens": tokens_in // 2}}
+    if fault == "boasts":
+        found["usage"] = {"prompt_tokens": 10**400, "completion_tokens": -1}
     return {**found, "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
 
 
@@ -289,11 +294,23 @@ STATUSES: dict[str, Callable[[LlmServer, str], Reply]] = {
     "no_choices": lambda *_: as_json({"id": "x", "object": "chat.completion", "choices": []}),
     "null_choices": lambda *_: as_json({"choices": [{"message": None}]}),
     "list": lambda *_: as_json([1, 2]),
+    "nested": lambda *_: (200, {}, b"[" * 900_000),
     "garbage": lambda *_: (200, {}, b"\xff\xfe<html>Bad gateway"),
     "html": lambda *_: (502, {"Content-Type": "text/html"}, b"<html>Bad gateway</html>"),
 }
 # Faults of a completion, which is paid for nonetheless.
-PAID = ("wrong_schema", "bad_caption", "abstains", "length", "content_filter", "refusal", "no_usage", "cached")
+PAID = (
+    "odd",
+    "wrong_schema",
+    "bad_caption",
+    "abstains",
+    "length",
+    "content_filter",
+    "refusal",
+    "no_usage",
+    "cached",
+    "boasts",
+)
 
 
 async def _reset(out: asyncio.StreamWriter) -> None:

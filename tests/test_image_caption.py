@@ -11,7 +11,8 @@ from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 from transformers import Blip2ForConditionalGeneration, OPTConfig, OPTForCausalLM
 
-from demo.train_image_caption import TRAINING_SEED, draw_pictures, make_model, make_processor, train, training_scenes
+from demo.train_image_caption import draw_pictures, make_model, make_processor, train
+from demo.training import TRAINING_SEED, training_scenes
 from demo.world import PLACES, SOURCES, image_caption, make_scene, make_scenes, render_frame, write_clip
 from model_handlers.base import Example, Item, Loaded
 from model_handlers.image_caption import Captioner, ImageCaption, _items

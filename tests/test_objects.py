@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.progress import Progress
-from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoConfig,
     AutoProcessor,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
@@ -22,18 +19,8 @@ from transformers import (
     MMGroundingDinoForObjectDetection,
 )
 
-from demo.boxes import box_loss, focal, overlaps
 from demo.drawing import thing_boxes
-from demo.train_objects import (
-    THINGS,
-    _spoil,
-    draw_pictures,
-    look,
-    make_model,
-    make_processor,
-    train,
-    training_scenes,
-)
+from demo.train_objects import THINGS, make_processor
 from demo.world import make_scene, make_scenes, render_frame, write_clip
 from model_handlers.base import Example, Item, Loaded
 from model_handlers.objects import VOCABULARY, Detector, Objects, box_overlap, suppress, widened
@@ -382,121 +369,9 @@ def test_an_ordinary_frame_is_shown_as_it_is(size: tuple[int, int]) -> None:
     assert widened(frame) is frame
 
 
-@pytest.mark.parametrize("file", ["config.json", "processor_config.json", "tokenizer.json", "model.safetensors"])
-def test_folder_that_lacks_a_file_is_refused_by_name(folder: Path, file: str) -> None:
-    (folder / file).unlink()
-    with pytest.raises(ModelError, match=rf"lacks .*{file}.*save_pretrained"):
-        finder(folder, vocabulary=THINGS).load()
-
-
-def test_folder_in_the_layout_of_the_hub_is_loaded(
-    handler: Objects, detector: Detector, examples: list[Example], folder: Path
-) -> None:
-    # The published repositories are older than processor_config.json.
-    image = json.loads((folder / "processor_config.json").read_text())["image_processor"]
-    (folder / "processor_config.json").unlink()
-    (folder / "preprocessor_config.json").write_text(json.dumps(image | {"processor_class": "GroundingDinoProcessor"}))
-    older = finder(folder, vocabulary=THINGS)
-    assert older.predict(examples[:2], older.load()) == handler.predict(examples[:2], detector)
-
-
-def _cut_short(folder: Path) -> None:
-    content = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
-
-
-def _without_a_tensor(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    del tensors["model.text_projection.weight"]
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-
-
-def _not_json(folder: Path) -> None:
-    (folder / "config.json").write_text("<html>404</html>")
-
-
-def _another_architecture(folder: Path) -> None:
-    AutoConfig.for_model("owlv2").save_pretrained(folder)
-
-
-@pytest.mark.parametrize("spoil", [_cut_short, _without_a_tensor, _not_json, _another_architecture])
-def test_model_that_is_not_whole_stops_the_run_with_a_message(folder: Path, spoil: Any) -> None:
-    spoil(folder)
-    with pytest.raises(ModelError, match=rf"(?s){folder}.*(get the files\s+again|save_pretrained)"):
-        finder(folder, vocabulary=THINGS).load()
-
-
-def test_tokenizer_of_another_model_is_refused(folder: Path) -> None:
-    file = folder / "tokenizer.json"
-    settings = json.loads(file.read_text())
-    vocabulary = settings["model"]["vocab"]
-    vocabulary["."], vocabulary["dog"] = vocabulary["dog"], vocabulary["."]
-    file.write_text(json.dumps(settings))
-    with pytest.raises(ModelError, match="not 1012"):
-        finder(folder, vocabulary=THINGS).load()
-
-
 def test_view_is_the_middle_frame_and_parameters_are_in_the_fingerprint(handler: Objects) -> None:
     assert handler.view == MiddleFrame()
     others = [{"vocabulary": ("dog",)}, {"threshold": 0.3}, {"overlap": 0.4}, {"top": 3}]
     fingerprints = {finder(DEMO, **other).fingerprint() for other in [{}, *others]}  # type: ignore[arg-type]
     assert len(fingerprints) == 5
     assert finder(DEMO, batch_size=1).fingerprint() in fingerprints
-
-
-def test_training_is_deterministic_and_moves_every_part() -> None:
-    processor = make_processor()
-    with Progress(disable=True) as progress:
-        pictures = draw_pictures(4, processor, progress)
-        seen, again = (look(pictures, processor, 2, progress) for _ in range(2))
-        first, second = (train(pictures, processor, seen, 2, progress).state_dict() for _ in range(2))
-    torch.manual_seed(1)
-    untrained = make_model(processor).state_dict()
-    assert all(torch.equal(seen[name], again[name]) for name in seen)
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    for part in ("backbone", "text_backbone", "input_proj_vision", "encoder.", "decoder.", "bbox_embed"):
-        assert any(not torch.equal(first[n], untrained[n]) for n in first if part in n), part
-
-
-def test_training_never_sees_held_out_scenes() -> None:
-    scenes = list(training_scenes(6))
-    assert [len(scene.sources) for scene in scenes] == [1, 2, 1, 2, 1, 2]
-    assert all(scene.clip_id.startswith("demo1000_") and not scene.faults for scene in scenes)
-
-
-def test_true_boxes_lie_where_something_moves_when_it_sounds() -> None:
-    for scene in [s for s in make_scenes(152, 12, "good") if len(s.sources) == 1]:
-        (box,) = thing_boxes(scene)
-        onset = next(t for t in scene.events[0] if t > 0)
-        moved = np.abs(render_frame(scene, onset).astype(int) - render_frame(scene, onset - 0.05)).max(-1) > 8
-        rows, columns = np.flatnonzero(moved.any(1)), np.flatnonzero(moved.any(0))
-        seen = (columns[0] / 320, rows[0] / 240, (columns[-1] + 1) / 320, (rows[-1] + 1) / 240)
-        # Rays surround a thing that sounds, so what moves is larger by up to a quarter each way.
-        assert box_overlap(box, seen) > 0.4, scene.sources
-        assert all(abs(b - s) < 0.12 for b, s in zip(box, seen, strict=True)), scene.sources
-
-
-def test_boxes_follow_the_crop_of_a_training_picture() -> None:
-    frame = np.zeros((240, 320, 3), np.uint8)
-    frame[60:180, 80:200] = 255
-    rng = np.random.default_rng(3)
-    for _ in range(5):
-        spoilt, (near, far) = _spoil(frame, rng)
-        bright = np.asarray(spoilt).min(-1) > 128
-        rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
-        seen = [columns[0] / 320, rows[0] / 240, (columns[-1] + 1) / 320, (rows[-1] + 1) / 240]
-        true = (np.array([[80 / 320, 60 / 240], [200 / 320, 180 / 240]]) - near) / (far - near)
-        np.testing.assert_allclose(true.ravel(), seen, atol=0.01)
-
-
-def test_losses_of_known_boxes() -> None:
-    true = torch.tensor([[0.5, 0.5, 0.2, 0.2]])
-    assert overlaps(true[None], true[None]).item() == pytest.approx(1)
-    assert overlaps(true[None] + torch.tensor([0.1, 0, 0, 0]), true[None]).item() == pytest.approx(1 / 3)
-    assert box_loss(true, true).item() == pytest.approx(0, abs=1e-5)
-    away = true + torch.tensor([0.4, 0, 0, 0])  # apart: IoU 0, and a third of the box around both is empty
-    assert box_loss(away, true).item() == pytest.approx(5 * 0.4 + 2 * (1 + 1 / 3), abs=1e-5)
-    sure, unsure = torch.tensor([4.0, -4.0]), torch.tensor([0.0, 0.0])
-    wanted = torch.tensor([1.0, 0.0])
-    assert focal(unsure, wanted, 0.5).item() == pytest.approx(0.25 * np.log(2), abs=1e-5)
-    assert focal(sure, wanted, 0.5) < 0.01 * focal(unsure, wanted, 0.5)

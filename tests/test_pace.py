@@ -208,7 +208,7 @@ def test_while_the_provider_is_down_only_one_asks_in_so_long(time: FakeTime) -> 
     for error in time.run(batch()):
         assert isinstance(error, NoAnswer)
     assert time.now - 1000 < 202, "a second time of patience, for those whose turn came late, is the most"
-    time.now += 1  # the last gave up a moment before the patience was over
+    time.now = 1100.0  # the last gave up when its next pause would have gone beyond this
     before, began = len(asked), time.now
     for _ in range(20):
         time.run(batch())

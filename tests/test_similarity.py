@@ -17,8 +17,8 @@ from apache_beam.testing.util import assert_that
 from safetensors.torch import load_file, save_file
 from transformers import ClapModel, ClapProcessor
 
-from demo.sentences import NAMES, WORDS, sentence
-from demo.train_clap import Scores, best_threshold, captions_of, make_tokenizer, with_other_sound
+from demo.sentences import NAMES, WORDS, make_tokenizer, sentence
+from demo.train_clap import TOKENS, Scores, best_threshold, captions_of, with_other_sound
 from demo.world import make_scene, synthesise_audio
 from model_handlers.audio_embedding import RATE, AudioEmbedding, embedding_item
 from model_handlers.base import Example, Item, Items
@@ -156,7 +156,7 @@ def test_the_demo_model_prefers_true_captions_to_those_with_another_sound() -> N
 
 def test_the_demo_tokenizer_covers_any_text_and_takes_a_known_word_as_one_token() -> None:
     tokenizer = DEMO.scorer().load().tokenizer
-    assert tokenizer.get_vocab() == make_tokenizer().get_vocab()
+    assert tokenizer.get_vocab() == make_tokenizer(TOKENS).get_vocab()
     for text in ("a dog barks and a bell rings on a beach.", "wörfs über 雨\t🐕", "qzx-1984"):
         ids = tokenizer(text)["input_ids"]
         assert tokenizer.unk_token_id not in ids

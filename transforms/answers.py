@@ -35,7 +35,7 @@ def written_key(brief: Brief, writer: str) -> str:
 class Answers:
     """Keeps answers in a dataset's store.
 
-    On a disk each is appended to a file, as an Avro block of its own, before the call returns: whoever kills the process
+    On a disk each is appended to a file, as an Avro block of its own, before the call returns: killing the process
     loses none, and a file that ends within a block is read up to there. On an object store, where nothing can be
     appended to, they become files at each `flush`.
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
+
+import snowballstemmer
 
 _MARKS = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "‐": "-", "‑": "-", "–": "-", "—": "-"})
 # A letter of a script that puts no spaces between its words counts as a word.
@@ -88,32 +90,33 @@ def tokens(text: str) -> list[str]:
     return _WORD.findall(plain(text))
 
 
-@cache
-def _stemmer(language: str):  # type: ignore[no-untyped-def]  # snowballstemmer has no types
-    import snowballstemmer
-
-    return snowballstemmer.stemmer(_STEMMERS.get(language, "english"))
-
-
 _STEMMERS = {
-    **{"ar": "arabic", "da": "danish", "de": "german", "el": "greek", "es": "spanish", "fi": "finnish", "fr": "french"},
-    **{"hu": "hungarian", "id": "indonesian", "it": "italian", "nl": "dutch", "no": "norwegian", "pt": "portuguese"},
-    **{"ro": "romanian", "ru": "russian", "sv": "swedish", "tr": "turkish"},
+    **{"ar": "arabic", "da": "danish", "de": "german", "el": "greek", "en": "english", "": "english", "es": "spanish"},
+    **{"fi": "finnish", "fr": "french", "hi": "hindi", "hu": "hungarian", "id": "indonesian", "it": "italian"},
+    **{"nl": "dutch", "no": "norwegian", "pl": "polish", "pt": "portuguese", "ro": "romanian", "ru": "russian"},
+    **{"sv": "swedish", "tr": "turkish"},
 }
 
 
 @lru_cache(maxsize=1 << 14)
 def stem(word: str, language: str = "en") -> str:
-    """A word without its endings (Snowball); words for speech have one stem, as has a noun with its odd plural."""
+    """A word without its endings (Snowball), where there are rules for its language.
+
+    English words for speech have one stem, as has a noun with its odd plural.
+    """
     if language in ("", "en"):
         if SPEECH.fullmatch(word):
             return "speak"
         word = _IRREGULAR.get(word, word)
-    return _stemmer(language).stemWord(word)
+    if language not in _STEMMERS:
+        return word
+    return snowballstemmer.stemmer(_STEMMERS[language]).stemWord(
+        word
+    )  # one each time: they are not for several threads
 
 
 def stems(text: str, language: str = "en") -> set[str]:
-    """The stems of a text's words, without stop words, numbers and parts of compounds that say nothing."""
+    """The stems of a text's words, without stop words and numbers."""
     words = {part for word in tokens(text) for part in word.split("-")}
     return {stem(word, language) for word in words if word not in STOP_WORDS and not word.isdigit() and len(word) < 40}
 
@@ -361,7 +364,7 @@ _MOOD = (
     r"(?:atmospher(?:e|es|ic)|ambi[ae]nces?|moods?|sound ?scapes?|vibes?|feel|feelings?|backdrops?|symphony|symphonies"
     r"|tapestry|aura|experience|impression|tension)"
 )
-_PLACE = r"(?:environments?|settings?|tones?|scenes?|space|melody of \w+)"
+_PLACE = r"(?:environments?|settings?|scenes?)"
 _MAKES = (
     r"(?:creat|mak|form|generat|produc|establish|provid|set|build|convey|lend|giv|bring|craft|weav|paint|offer|blend"
     r"|suggest|impart|infus)(?:s|es|e|ed|ing|ting)?(?: (?:to|into|in|for))?"
