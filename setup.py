@@ -50,6 +50,7 @@ setup(
         "tfio": ["tensorflow==2.16.2", "tensorflow-io==0.37.1", "tensorflow-io-gcs-filesystem==0.37.1"],
         "test": ["pytest", "pytest-timeout", "pytest-xdist"],
         "dev": [
+            "accelerate",
             "cryptography",
             "efficientnet-pytorch==0.7.1",
             "gcp-storage-emulator==2026.7.19",

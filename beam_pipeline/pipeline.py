@@ -90,7 +90,9 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
     # What is left after the filters gets a caption: written, checked, compared with the sound and with other captions.
     joined = works | "sheets" >> MakeSheets(names)
     synced = joined.sheets | "sync filter" >> Filter(sheet_checks(run.profile))
-    written = synced.kept | "caption" >> WriteCaptions(writer, run.profile.checks, store, run.progress)
+    written = synced.kept | "caption" >> WriteCaptions(
+        writer, run.profile.checks, store, run.facts.get("run", ""), run.progress
+    )
     scored = written["captions"] | "similarity" >> ScoreCaptions(run.profile.scorer(), store)
     single = scored["captions"] | "near copies" >> DropCopies(run.profile.checks.copies)
     captions = single.kept | "split" >> AssignSplits(run.profile.splits)

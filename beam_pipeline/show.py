@@ -215,5 +215,7 @@ def one_clip(outcome: Caption | Rejection | Failure) -> None:
 def _cue_text(cue: Cue) -> str:
     if cue.skipped:
         return f"[dim]not applicable: {plain(cue.skipped)}[/]"
+    if all(len(item.text) > 300 and " " not in item.text for item in cue.items):
+        return "[dim]an embedding[/]" if cue.items else ""
     shown = (f"{item.text} ({item.score:.2f})" if item.score is not None else item.text for item in cue.items)
     return plain("\n".join(text if len(text) <= 100 else f"{text[:97]}..." for text in shown))

@@ -150,7 +150,9 @@ def main(arguments: list[str] | None = None) -> None:
             rows.append(f'{name} = {{ {BUILDERS[name](folder)}, model = "{folder}" }}')
     profile = options.folder / "full_size.toml"
     text = 'description = "Full-size models with random weights, for measuring."\n\n[cues]\n' + "\n".join(rows)
-    profile.write_text(text + '\n\n[caption]\nhandler = "template_writer:TemplateWriter"\nscene = ""\n', encoding="utf-8")
+    profile.write_text(
+        text + '\n\n[caption]\nhandler = "template_writer:TemplateWriter"\nscene = ""\n', encoding="utf-8"
+    )
     console.print(f"wrote {profile}", highlight=False)
 
 

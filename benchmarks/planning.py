@@ -33,8 +33,8 @@ ROWS = 2_000  # in a file, as a worker leaves them that writes every half minute
 def make_profile(folder: Path, cues: int) -> Profile:
     """A profile of `cues` cues, none of which needs a model."""
     rows = "".join(f'cue{n} = {{ handler = "dataset_labels:DatasetLabels" }}\n' for n in range(cues))
-    text = f'description = "planning"\n[cues]\n{rows}[caption]\nhandler = "template_writer:TemplateWriter"\ntags = "cue0"\n'
-    (folder / "planning.toml").write_text(text + 'scene = "cue1"\n', encoding="utf-8")
+    text = f'description = "planning"\n[cues]\n{rows}[caption]\nhandler = "template_writer:TemplateWriter"\n'
+    (folder / "planning.toml").write_text(f'{text}tags = "cue0"\nscene = "cue1"\n', encoding="utf-8")
     return load_profile(str(folder / "planning.toml"))
 
 

@@ -6,14 +6,14 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from model_handlers.llm import Answer, LanguageWriter, harmless, read_answer
-from model_handlers.pace import Dialect, Limits, NoAnswer, Pace, Provider, Then, persist, shared
+from model_handlers.pace import Budget, Dialect, Limits, NoAnswer, Pace, Provider, Then, persist, shared
 from model_handlers.provider import Connection, Secret, read_key
 from model_handlers.weights import ModelError
-from model_handlers.writers import Brief, Draft
+from model_handlers.writers import Brief, Draft, Kept
 
 if TYPE_CHECKING:
     from model_handlers.provider_batches import Pending
@@ -93,12 +93,20 @@ class ApiWriter(LanguageWriter):
         if taken := {"messages", "model", "n", "stream"} & self.extra_body.keys():
             raise ValueError(f"extra_body cannot set {', '.join(sorted(taken))}")
 
+    def for_run(self, run: str, answered: Kept, folder: str) -> Self:
+        from model_handlers.provider_batches import PendingBatches
+
+        writer = super().for_run(run, answered, folder)
+        writer.pending = PendingBatches(folder) if folder and self.mode == "batch" else None
+        return writer
+
     def load(self) -> Connection:
         """Reads the key and gets ready to ask. Raises `weights.ModelError` where there is no key."""
         limits = Limits(self.in_flight, self.requests_per_minute, self.tokens_per_minute, self.patience_s)
         form = "schema" if self.structured == "auto" else self.structured
         same = (self.base_url, self.model, limits, self.structured)
-        provider = shared(same, lambda: Provider(Pace(limits), Dialect(form)))
+        pace, dialect = shared(same, lambda: (Pace(limits), Dialect(form)))
+        provider = Provider(pace, dialect, shared(("budget", self.run), Budget))
         try:
             return Connection(self.base_url, read_key(self.key_env, self.key_secret), provider)
         except ModelError as error:

@@ -16,7 +16,6 @@ import numpy as np
 
 from model_handlers.base import AudioCue, Example, Item, Items, pick_device
 from model_handlers.views import Audio
-from model_handlers.weights import ModelError
 
 if TYPE_CHECKING:
     from model_handlers.similarity import SimilarityModel
@@ -58,11 +57,7 @@ class AudioEmbedding(AudioCue[Ear]):
         """Loads the sound half; raises `ModelError` where something lacks or does not fit."""
         from model_handlers.nets.clap import load_clap
 
-        folder = self.locate()
-        try:
-            model, processor = load_clap(folder, pick_device(self.device), "sound")
-        except ModelError as error:
-            raise self._explained(error) from error
+        model, processor = load_clap(self.locate(), pick_device(self.device), "sound")
         return Ear(model, processor.feature_extractor)
 
     def predict(self, batch: Sequence[Example], model: Ear) -> list[Items]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from itertools import count
@@ -243,11 +243,11 @@ class Dialect:
 
 @dataclass
 class Provider:
-    """All that those who ask the same provider in one process share."""
+    """What those who ask the same provider in one process share; the budget is a run's."""
 
     pace: Pace
     dialect: Dialect
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget
 
 
 _shared: dict[Hashable, Any] = {}

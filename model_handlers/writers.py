@@ -6,8 +6,9 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from apache_beam.ml.inference.base import ModelHandler
 
@@ -115,8 +116,21 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it has to be at least 1")
-        self.answered: Kept | None = None  # a run's
+        self.answered: Kept | None = None
+        self.run = ""
         super().__init__(min_batch_size=self.batch_size, max_batch_size=self.batch_size)
+
+    def for_run(self, run: str, answered: Kept, folder: str) -> Self:
+        """A copy that writes for one run.
+
+        Args:
+            run: its name; copies of one run in one process share its budget.
+            answered: where answers are kept as they come.
+            folder: where the writer may keep what it needs to be taken up again; empty where nothing is kept.
+        """
+        writer = copy(self)
+        writer.run, writer.answered = run, answered
+        return writer
 
     @property
     def told_by(self) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Real models that note each clip they have worked on, in a file that outlives the process: what was computed at all."""
+"""Real models that note each clip they work on, in a file that outlives the process: what was computed at all."""
 
 from __future__ import annotations
 

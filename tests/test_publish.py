@@ -32,7 +32,9 @@ def publish(folder: Path, listed: list[str], captions: list[Caption], shards: in
         inputs = {"captions": captions, "rejected": REJECTED, "failed": FAILED}
         collections = {name: pipeline | name >> beam.Create(values) for name, values in inputs.items()}
         collections["listed"] = pipeline | "listed" >> beam.Create(listed)
-        collections["costs"] = pipeline | "costs" >> beam.Create([("tags", Spent(1, 0.5)), ("tags", Spent(1, 1.0, 1.0, 20))])
+        collections["costs"] = pipeline | "costs" >> beam.Create(
+            [("tags", Spent(1, 0.5)), ("tags", Spent(1, 1.0, 1.0, 20))]
+        )
         _ = collections | Publish(str(folder), versions.claim(str(folder), "test"), {"run": "test"}, shards)
 
 

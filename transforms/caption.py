@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,12 +114,13 @@ class WriteCaptions(beam.PTransform):
     writer: CaptionWriter
     checks: Checks
     store: Store
+    run: str = ""
     progress: str = ""
 
     def expand(self, sheets: beam.PCollection[CueSheet]) -> dict[str, beam.PCollection]:
         terms = Terms.of(self.writer, self.checks)
-        writer = copy(self.writer)
-        writer.answered = Answers(self.store, terms.writer)
+        answers, folder = Answers(self.store, terms.writer), self.store.asked_folder(terms.writer)
+        writer = self.writer.for_run(self.run, answers, folder)
         settled = [sheets | "settle" >> Settle(terms)]
         costs = []
         for again in range(1, self.checks.tries + 1):

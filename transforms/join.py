@@ -75,4 +75,8 @@ def _joined(group: tuple[str, dict]) -> Work:
 
 def _sheets(work: Work, names: tuple[str, ...]) -> Iterator[CueSheet | TaggedOutput]:
     joined = join_cues(work.clip, work.findings, names)
-    yield TaggedOutput("failed", joined) if isinstance(joined, Failure) else replace(joined, written=work.written)
+    yield (
+        TaggedOutput("failed", joined)
+        if isinstance(joined, Failure)
+        else replace(joined, written=work.written, scored=work.scored)
+    )

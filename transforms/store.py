@@ -67,6 +67,10 @@ class Store:
         """Where the files of one writer lie."""
         return FileSystems.join(self.root, FOLDER, "written", safe(writer))
 
+    def asked_folder(self, writer: str) -> str:
+        """Where one writer notes what it has asked for and not yet got; empty where nothing is kept."""
+        return FileSystems.join(self.root, FOLDER, "asked", safe(writer)) if self.root else ""
+
     def folder(self, finding: Finding) -> str:
         """Where a finding's file lies."""
         return FileSystems.join(self.root, FOLDER, "cues", finding.name, finding.fingerprint)

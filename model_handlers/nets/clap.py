@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     ClapAudioModelWithProjection,
@@ -22,8 +21,8 @@ from transformers import (
     ClapTextModelWithProjection,
 )
 
-from model_handlers.downloads import ModelError
 from model_handlers.image_label import unit
+from model_handlers.weights import ModelError, check_whole, reading
 
 RATE = 48_000  # samples a second, in Hz, that CLAP hears
 FILES = ("*.json", "*.txt", "*.safetensors")  # of a hub repository that are needed
@@ -52,7 +51,7 @@ def load_clap(folder: Path, device: str, half: str = "") -> tuple[Any, ClapProce
     Raises:
         ModelError: it cannot be loaded, lacks weights, or hears another rate than 48 kHz.
     """
-    try:
+    with reading(folder, "CLAP"):
         kind = ClapConfig.get_config_dict(folder, local_files_only=True)[0].get("model_type")
         if kind != "clap":  # else a CLAP of the published size would be made up at random
             raise ValueError(f"config.json is of a {kind}, not of a clap")
@@ -62,11 +61,7 @@ def load_clap(folder: Path, device: str, half: str = "") -> tuple[Any, ClapProce
         model, info = _HALVES.get(half, ClapModel).from_pretrained(
             folder, config=parts[half], local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"no CLAP can be loaded from {folder} ({type(error).__name__}: {error})") from error
-    if info["missing_keys"]:  # transformers fills them with random numbers and goes on
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise ModelError(f"{folder} is not a whole CLAP (missing: {missing})")
+    check_whole(info, folder, "CLAP")
     rate = processor.feature_extractor.sampling_rate
     if rate != RATE:
         raise ModelError(f"{folder} hears {rate} Hz, not {RATE}")
