@@ -35,8 +35,9 @@ $(TFIO_READY): requirements-tfio.lock setup.py | setup
 demo: setup
 	$(BIN)/earshot demo
 
+# Two tests at a time, each on one core; a file's tests stay together, because they share what they set up.
 test: setup lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The decoder that is not the default one (`decoder = "tensorflow-io"`), with the packages that it needs.
 test-tfio: setup-tfio
@@ -58,6 +59,8 @@ demo-models: setup
 	$(BIN)/python -m demo.train_place
 	$(BIN)/python -m demo.train_image_label
 	$(BIN)/python -m demo.train_audio_caption
+	$(BIN)/python -m demo.train_clap
+	$(BIN)/python -m demo.train_writer
 
 lock: setup
 	$(BIN)/uv pip compile setup.py --extra dev --extra gcp --generate-hashes --universal --python-version 3.11 --quiet --output-file requirements.lock
