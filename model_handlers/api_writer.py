@@ -257,7 +257,9 @@ class _Asking:
                 if not self.provider.budget.reserve(most, self.writer.budget_dollars):
                     raise _OverBudget
                 reserved = most
-            return await self._answer(messages, left_s)
+            answer = replace(await self._answer(messages, left_s), seconds=pace.clock() - started)
+            await self._keep(brief, answer)  # before another request takes this one's place
+            return answer
 
         try:
             draft = await persist(ask, pace, tokens + self.writer.max_tokens)
@@ -275,8 +277,6 @@ class _Asking:
             return Draft(error=said, retryable=True)
         finally:
             self.provider.budget.settle(reserved, spent)
-        draft = replace(draft, seconds=pace.clock() - started)
-        await self._keep(brief, draft)
         return draft
 
     async def _answer(self, messages: Sequence[Mapping[str, str]], left_s: float) -> Draft:

@@ -111,9 +111,9 @@ def test_a_row_says_what_is_decoded_travels_and_counts_what_matters(folder: Path
 
 def test_a_model_that_does_not_serve_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"clap: .*nothing at .*Any CLAP"):
-        row(tmp_path / "nowhere").load()
+        row(tmp_path / "nowhere").load_model().get()
     with pytest.raises(ModelError, match=r"clap: .*hears 16000 Hz"):
-        row(make_model(tmp_path / "slow", rate=16_000)).load()
+        row(make_model(tmp_path / "slow", rate=16_000)).load_model().get()
     other = make_model(tmp_path / "other")
     state = load_file(other / "model.safetensors")
     save_file(
@@ -122,7 +122,7 @@ def test_a_model_that_does_not_serve_is_named(tmp_path: Path) -> None:
         {"format": "pt"},
     )
     with pytest.raises(ModelError, match=r"clap: .*not a whole CLAP .*audio_projection"):
-        row(other).load()
+        row(other).load_model().get()
     (other / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(ModelError, match="of a clip, not of a clap"):
-        row(other).load()
+        row(other).load_model().get()

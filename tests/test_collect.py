@@ -225,7 +225,9 @@ def test_many_small_files_become_one_with_the_same_rows(data: Path, media: Path)
 def test_what_writers_made_is_merged_as_well(data: Path) -> None:
     (folder,) = (data / place for place in fingerprints(data, 3) if "written" in place and "TemplateWriter" in place)
     rows = {row for file in folder.iterdir() for row in read_avro(str(file), Written)}
-    more = [Written(f"clip {index}", f"{index:016x}", "A dog barks.") for index in range(MANY_FILES)]
+    more = [
+        Written(clip_id=f"clip {index}", key=f"{index:016x}", caption="A dog barks.") for index in range(MANY_FILES)
+    ]
     for row in more:
         write_rows(str(folder), [row])
     collect(plan(str(data), older_than_days=0))

@@ -247,7 +247,7 @@ def test_a_run_that_fails_keeps_what_it_found(media: Path, tmp_path: Path, monke
         raise OSError("the writer is out")
 
     with monkeypatch.context() as patch:
-        patch.setattr("model_handlers.writers.TemplateWriter.write", fail)
+        patch.setattr("model_handlers.template_writer.TemplateWriter.write", fail)
         with pytest.raises(RunError, match="the writer is out"):
             rerun(tmp_path / "data", media, tmp_path)
     assert not os.listdir(tmp_path / "data" / "versions")

@@ -59,7 +59,7 @@ def known_score(scored: tuple[Finding, ...], caption: Caption, scorer: Scorer) -
 def to_finding(caption: Caption, found: Similarity, scorer: Scorer) -> Finding:
     """A caption's score, as the store keeps it."""
     info = CueInfo(NAME, scorer.fingerprint, scorer.named)
-    items = () if found.error else (Item(NAME, found.score),)
+    items = () if found.error else (Item(NAME, round(found.score, 4)),)  # what follows hangs on the batch
     what = {"items": items, "error": found.error, "retryable": found.retryable, "seconds": found.seconds}
     return info.finding(caption.clip.clip_id, about(caption, scorer.view), **what)
 
