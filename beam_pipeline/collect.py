@@ -198,7 +198,8 @@ def _named(manifest: dict[str, Any]) -> Iterator[Place]:
         yield FOLDER, "cues", name, cue["fingerprint"]
     if similarity := manifest.get("similarity"):
         yield FOLDER, "cues", SIMILARITY, similarity["fingerprint"]
-    yield FOLDER, "written", safe(manifest["writer"])
+    for kind in ("written", "asked"):
+        yield FOLDER, kind, safe(manifest["writer"])
 
 
 def _is_version(place: Place) -> bool:
@@ -228,6 +229,8 @@ def _place(parts: list[str]) -> Place | None:
             return FOLDER, "cues", name, fingerprint
         case ["store", "written", writer, _]:
             return FOLDER, "written", writer
+        case ["store", "asked", writer, _]:
+            return FOLDER, "asked", writer
         case [_]:
             return ()
     return None

@@ -226,7 +226,7 @@ def load_profile(name: str) -> Profile:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"{path}: {problems}") from None
     try:
-        profile = replace(profile, splits=_placed(profile.splits, path))
+        profile = replace(profile, splits=_placed(profile.splits, path), caption=_prompted(profile.caption, path))
         _check(profile)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -237,6 +237,14 @@ def _placed(rule: SplitRule, profile: Any) -> SplitRule:
     """The rule with its lists' paths as they are to be opened: relative ones begin where the profile lies."""
     folder = Path(str(profile)).absolute().parent
     return replace(rule, benchmarks={n: p if "://" in p else str(folder / p) for n, p in rule.benchmarks.items()})
+
+
+def _prompted(caption: Mapping[str, Any], profile: Any) -> Mapping[str, Any]:
+    """The writer's row with its prompt's path as it is to be opened, as `_placed` does."""
+    prompt = str(caption.get("prompt", ""))
+    if not prompt.endswith(".toml"):
+        return caption
+    return {**caption, "prompt": str(Path(str(profile)).absolute().parent / prompt)}
 
 
 def _check(profile: Profile) -> None:
@@ -260,6 +268,10 @@ def _check(profile: Profile) -> None:
         if rule and rule.cue in profile.conditions():
             raise ConfigError(f"{what}: its cue {rule.cue!r} has a condition, so a clip could pass it unseen")
     profile.scorer()
+    if not profile.writer().needs:
+        raise ConfigError(
+            "caption: the profile has no cue that says what can be heard, so there is nothing to write of"
+        )
     for name in profile.writer().needs:
         if name not in handlers:
             raise ConfigError(f"caption: the writer needs the cue {name!r}, which the profile has not")
@@ -291,7 +303,7 @@ def _build(base: type, name: str, row: dict[str, Any], /, **given: Any) -> Any:
     for key, value in row.items():
         row[key] = value = tuple(value) if isinstance(value, list) else value
         try:
-            TypeAdapter(hints[key]).validate_python(value, strict=True)
+            row[key] = TypeAdapter(hints[key]).validate_python(value, strict=True)  # 0 becomes 0.0
         except ValidationError as error:
             raise ConfigError(f"{name}: {key} = {value!r}: {error.errors()[0]['msg']}") from None
     try:

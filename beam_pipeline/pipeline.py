@@ -15,7 +15,7 @@ from model_handlers.views import View
 from transforms.caption import WriteCaptions
 from transforms.conditions import Condition, Judge
 from transforms.copies import DropCopies
-from transforms.cues import ComputeCues, CueInfo, view_label
+from transforms.cues import ComputeCues, CueInfo, cost, view_label
 from transforms.filters import Filter, drop_labels, drop_no_audio, drop_out_of_sync, drop_silent
 from transforms.ingest import ClipSource, ReadClips
 from transforms.join import JoinCues, MakeSheets
@@ -85,7 +85,7 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
                 sheet_checks(run.profile, level), names_up_to(run.profile, number)
             )
             works, dropped = early.kept, [*dropped, early.rejected]
-        spent += [view["costs"] for view in computed]
+        spent += [findings | f"cue costs{later}" >> beam.FlatMap(cost), *(view["costs"] for view in computed)]
 
     # What is left after the filters gets a caption: written, checked, compared with the sound and with other captions.
     joined = works | "sheets" >> MakeSheets(names)

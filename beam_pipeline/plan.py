@@ -130,15 +130,23 @@ class _Foresee(beam.DoFn):
             if set(names) & set(lacking):
                 _count(f"to_do/decode {view}")
 
+    def _unwritten(self) -> None:
+        _count("to_do/caption")
+        if self.scorer:
+            _count(f"to_do/{SIMILARITY}")
+
     def _caption(self, work: Work, lacking: tuple[str, ...]) -> None:
         if set(self.terms.needs) & set(lacking):
-            _count("to_do/caption")
+            self._unwritten()
             return
         sheet = join_cues(work.clip, work.findings, tuple(name for name in self.names if name not in lacking))
         if not isinstance(sheet, CueSheet) or (not lacking and first_verdict(sheet, self.checks)):
             return
         settled = settle(replace(sheet, written=work.written, scored=work.scored), self.terms)
-        _count(f"{'to_do' if isinstance(settled, Brief) else 'known'}/caption")
+        if isinstance(settled, Brief):
+            self._unwritten()
+            return
+        _count("known/caption")
         if self.scorer and isinstance(settled, Caption) and sheet.items(self.scorer.cue):
             score = known_score(work.scored, settled, self.scorer)
             _count(f"{'known' if score else 'to_do'}/{SIMILARITY}")

@@ -96,6 +96,8 @@ def run(
     options = beam_options(flags, own_options)
     runner = runner_for(options)
     share = None if budget_dollars is None else budget_dollars / processes(options)
+    if budget_dollars is not None and not profile.writer().priced:
+        raise ConfigError("--budget needs price_in and price_out in [caption]; without them nothing counts")
     local = is_local(options)
     started = datetime.now(UTC)
     name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from model_handlers.provider_batches import Pending
 
 _ALL_REFUSED = 5  # so many refusals, and no answer to anybody: the question is to blame, not the clips
+_OWN_FIELDS = {
+    *("messages", "model", "n", "stream", "max_tokens", "max_completion_tokens", "response_format"),
+    *("temperature", "seed"),
+}
 _FORMS = ("schema", "json", "none")
 _ABOUT_THE_FORM = re.compile(r"response_format|json_schema|json_object|structured", re.IGNORECASE)
 
@@ -80,8 +84,8 @@ class ApiWriter(LanguageWriter):
         place = urlsplit(self.base_url)
         if place.scheme not in ("http", "https") or not place.hostname:
             raise ValueError("base_url is no http or https address")
-        if place.username or place.password:
-            raise ValueError("base_url holds a password; keys go into an environment variable (key_env)")
+        if place.username or place.password or place.query:
+            raise ValueError("base_url holds more than an address; keys go into an environment variable (key_env)")
         for name in ("in_flight", "patience_s", "timeout_s", "poll_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be above 0")
@@ -90,7 +94,7 @@ class ApiWriter(LanguageWriter):
                 raise ValueError(f"{name} is {getattr(self, name)}; it cannot be negative")
         if not 0 <= self.batch_discount < 1:
             raise ValueError(f"batch_discount is {self.batch_discount}; it has to be from 0 to below 1")
-        if taken := {"messages", "model", "n", "stream"} & self.extra_body.keys():
+        if taken := _OWN_FIELDS & self.extra_body.keys():
             raise ValueError(f"extra_body cannot set {', '.join(sorted(taken))}")
 
     def for_run(self, run: str, answered: Kept, folder: str) -> Self:
@@ -100,13 +104,17 @@ class ApiWriter(LanguageWriter):
         writer.pending = PendingBatches(folder) if folder and self.mode == "batch" else None
         return writer
 
+    @property
+    def priced(self) -> bool:
+        return self.price_in > 0 and self.price_out > 0
+
     def load(self) -> Connection:
         """Reads the key and gets ready to ask. Raises `weights.ModelError` where there is no key."""
         limits = Limits(self.in_flight, self.requests_per_minute, self.tokens_per_minute, self.patience_s)
         form = "schema" if self.structured == "auto" else self.structured
-        same = (self.base_url, self.model, limits, self.structured)
+        same = (self.run, self.base_url, self.model, limits, self.structured)
         pace, dialect = shared(same, lambda: (Pace(limits), Dialect(form)))
-        provider = Provider(pace, dialect, shared(("budget", self.run), Budget))
+        provider = Provider(pace, dialect, shared(("budget", self.run, self.base_url), Budget))
         try:
             return Connection(self.base_url, read_key(self.key_env, self.key_secret), provider)
         except ModelError as error:
@@ -171,7 +179,7 @@ class ApiWriter(LanguageWriter):
             raise NoAnswer("the server's answer is no chat completion") from None
         draft = self._priced(usage, asked, content)
         if refusal:
-            return replace(draft, abstained=f"the model refused: {secret.hidden_in(harmless(refusal))}"[:500])
+            return replace(draft, abstained=f"the model refused: {harmless(secret.hidden_in(refusal))}"[:500])
         if finish == "content_filter":
             return replace(draft, error="the provider's content filter held the answer back")
         if finish == "length":

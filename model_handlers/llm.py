@@ -13,7 +13,6 @@ import re
 import tomllib
 import unicodedata
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +29,7 @@ _MARKS = str.maketrans("<>[]", "‹›()")
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,6 @@ class Prompt:
         return messages
 
 
-@lru_cache(maxsize=16)
 def load_prompt(name: str) -> Prompt:
     """Reads a prompt by its name, or by the path of a TOML file. Raises `ValueError` with what is wrong."""
     path = Path(name) if name.endswith(".toml") else PROMPTS / f"{name}.toml"
@@ -120,6 +118,7 @@ def harmless(text: str) -> str:
     Control characters, and those without a width that turn or hide text (Unicode category C and `_UNSEEN`), are left
     out. Compatibility forms go first, because tokenisers may undo them; square brackets, because ``[INST]`` is a mark.
     """
+    text = text[: 8 * MOST_LETTERS]  # the work grows faster than the text
     line = " ".join(unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).split())
     kept = "".join(c for c in line if unicodedata.category(c)[0] != "C").translate(_MARKS)
     return kept if len(kept) <= MOST_LETTERS else kept[: MOST_LETTERS - 1] + "…"
@@ -161,9 +160,9 @@ def read_answer(text: str) -> Draft:
 
 def _unwrapped(text: str) -> str:
     """What is within a code fence, or from the first brace to the last."""
-    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
+    text = text.rpartition("</think>")[2]  # what a model thought before it answered
     if fenced := _FENCE.search(text):
-        return fenced.group(1)
+        return fenced.group(1).strip()
     return text[text.find("{") : text.rfind("}") + 1]
 
 
@@ -208,7 +207,8 @@ class LanguageWriter(CaptionWriter):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return self.cues or tuple(name for name, heading in self.headings.items() if heading)
+        wanted = self.cues or tuple(name for name, heading in self.headings.items() if heading)
+        return tuple(sorted(wanted))
 
     def conversation(self, brief: Brief) -> list[dict[str, str]]:
         """The messages that ask for a clip's caption."""
@@ -216,4 +216,6 @@ class LanguageWriter(CaptionWriter):
 
     def facts(self) -> dict[str, Any]:
         told = {name: self.headings.get(name, "") for name in self.needs}
-        return {**super().facts(), "prompt": [self._prompt.name, self._prompt.digest], "told": told}
+        facts = super().facts()
+        del facts["cues"]  # `told` has them
+        return {**facts, "prompt": [self._prompt.name, self._prompt.digest], "told": told}

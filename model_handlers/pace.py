@@ -43,6 +43,7 @@ POLICY: Mapping[int, Then] = {
     429: Then.PAUSE,  # too many requests
 }
 _SERVER_ERRORS, _OTHERS = Then.AGAIN, Then.RUN  # 5xx; 401, 402, 403, 404 and whatever else
+_ABOUT_ONE = frozenset({403, 451})  # some gateways refuse a question so: where others are answered, it is the clip
 _NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})  # they come as 429
 
 
@@ -198,6 +199,8 @@ async def persist(
                 return answer
             except NoAnswer as error:
                 last = error
+                if last.then is Then.RUN and last.status in _ABOUT_ONE and pace.answers:
+                    last.then = Then.CLIP
                 if last.then in (Then.CLIP, Then.RUN):
                     raise
                 pace.failed()

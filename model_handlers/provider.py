@@ -41,11 +41,11 @@ class Secret:
 
     def hidden_in(self, text: str) -> str:
         """`text` without the key. One of fewer than 8 characters is a dummy, and a word like others."""
-        return text.replace(self._value, "[key]") if len(self._value) >= 8 else text
+        return text.replace(self._value, "(key)") if len(self._value) >= 8 else text
 
     def scrub(self, text: str) -> str:
         """`text` without the key, anything like one, and shortened ones such as ``ab12****``."""
-        return _KEY_LIKE.sub("[key]", self.hidden_in(text))
+        return _KEY_LIKE.sub("(key)", self.hidden_in(text))
 
     def __repr__(self) -> str:
         return "Secret(…)"
@@ -108,7 +108,9 @@ class Connection:
         except (ValueError, RecursionError):
             raise NoAnswer("the server's answer is no JSON") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise NoAnswer(self.secret.scrub(f"{type(error).__name__}: {harmless(str(error))}")) from None
+            raise NoAnswer(
+                self.secret.scrub(f"{type(error).__name__}: {harmless(self.secret.hidden_in(str(error)))}")
+            ) from None
 
 
 async def _session(url: str, secret: Secret) -> aiohttp.ClientSession:
@@ -154,7 +156,7 @@ def refusal(status: int, content: bytes | str, headers: Mapping[str, str], secre
         message = str(error.get("message") or error) if isinstance(error, dict) else str(error)
     except (ValueError, AttributeError, RecursionError):
         message = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
-    said = secret.scrub(harmless(message))
+    said = secret.scrub(harmless(secret.hidden_in(message)))
     return NoAnswer(f"HTTP {status}: {said}".rstrip(": "), what_then(status, code), wait_asked_for(headers), status)
 
 

@@ -233,7 +233,7 @@ class _Batches:
         return _Batch(
             batch.status,
             tuple(name for name in (batch.output_file_id, batch.error_file_id) if name),
-            self.connection.secret.scrub("; ".join(problems)[:300]),
+            self.connection.secret.scrub("; ".join(problems))[:300],
         )
 
     def _take(self, batch_id: str, batch: _Batch, questions: set[str]) -> None:
@@ -310,7 +310,7 @@ class _Batches:
                 reply = error.response
                 failed = refusal(reply.status_code, reply.content, reply.headers, self.connection.secret)
             except (openai.APIError, ValueError) as error:
-                failed = NoAnswer(self.connection.secret.scrub(f"{type(error).__name__}: {error}"[:300]))
+                failed = NoAnswer(self.connection.secret.scrub(f"{type(error).__name__}: {error}")[:300])
             wait = backoff_s(attempt) if failed.wait_s is None else failed.wait_s
             if failed.then in (Then.CLIP, Then.RUN) or time.monotonic() + wait >= deadline:
                 raise failed

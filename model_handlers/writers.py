@@ -138,6 +138,11 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
         return "", ""
 
     @property
+    def priced(self) -> bool:
+        """Whether its answers cost nothing, or it is known what they cost."""
+        return True
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The cues that it is told of, and without which it cannot write."""
         raise NotImplementedError

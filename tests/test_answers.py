@@ -115,8 +115,10 @@ def test_the_key_follows_all_that_the_writer_is_told() -> None:
         replace(told, cues={"tags": (Item("Dog", 0.8),)}),
         replace(told, attempts=(failed,)),
         replace(told, attempts=(failed, failed)),
-        replace(told, attempts=(replace(failed, complaint="Longer."),)),
+        replace(told, attempts=(replace(failed, answer="A cat."),)),
     ]
     keys = [written_key(some, WRITER) for some in (told, *others)] + [written_key(told, "ApiWriter:other")]
     assert len(set(keys)) == len(keys)
     assert written_key(brief(0), WRITER) == keys[0]
+    reworded = replace(told, attempts=(replace(failed, check="words", complaint="Longer."),))
+    assert written_key(reworded, WRITER) == keys[3]  # a check that is put otherwise costs nothing

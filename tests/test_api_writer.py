@@ -24,7 +24,7 @@ import pytest
 from model_handlers import pace, provider
 from model_handlers.api_writer import ApiWriter, prompt_tokens
 from model_handlers.base import Item
-from model_handlers.llm import shown_cues
+from model_handlers.llm import read_answer, shown_cues
 from model_handlers.pace import Dialect
 from model_handlers.weights import ModelError
 from model_handlers.writers import Attempt, Brief, Draft
@@ -243,7 +243,7 @@ def test_a_clip_s_own_fault_is_its_alone_and_not_repeated(status: str) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "advice"),
-    [("401", "check the key"), ("403", "allowed"), ("404", "check model"), ("quota", "exceeded your current quota")],
+    [("401", "check the key"), ("404", "check model"), ("quota", "exceeded your current quota")],
 )
 def test_what_would_go_wrong_for_all_stops_the_run_and_keeps_what_was_paid(fault: str, advice: str) -> None:
     kept = Kept()
@@ -254,6 +254,21 @@ def test_what_would_go_wrong_for_all_stops_the_run_and_keeps_what_was_paid(fault
             told.write([brief(n) for n in range(50)], told.load())
         assert server.requests <= 5
         assert len(kept.rows) == server.answered >= 2
+
+
+def test_a_question_that_alone_is_forbidden_fails_its_clip_and_stops_nobody() -> None:
+    with llm_server(script=["", "403"]) as server:
+        drafts = (told := writer(server, in_flight=1)).write([brief(n) for n in range(6)], told.load())
+    assert [bool(draft.caption) for draft in drafts] == [True, False, True, True, True, True]
+    assert "403" in drafts[1].error
+    assert not drafts[1].retryable
+
+
+def test_an_answer_of_a_megabyte_of_nothing_is_read_at_once() -> None:
+    for hostile in ("```" + "\n" * 1_000_000, "<think>" * 100_000, "{" * 1_000_000, "a" + "\u0301" * 500_000):
+        started = time.monotonic()
+        assert read_answer(hostile).unreadable
+        assert time.monotonic() - started < 5
 
 
 def test_requests_under_way_when_the_run_stops_are_still_read_and_kept() -> None:
@@ -407,7 +422,7 @@ def test_no_message_shows_the_key_or_part_of_it(fault: str, key: str, caplog: py
     assert key not in said
     assert "sk-" not in said
     assert "wxyz" not in said
-    assert "[key]" in str(caught.value)
+    assert "(key)" in str(caught.value)
 
 
 def test_a_server_that_answers_with_the_key_does_not_get_it_into_the_records(key: str) -> None:
@@ -493,7 +508,7 @@ def test_the_fingerprint_follows_what_changes_the_answer_and_nothing_else() -> N
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"base_url": "https://me:secret@host/v1"}, "password"),
+        ({"base_url": "https://me:secret@host/v1"}, "more than an address"),
         ({"base_url": "ftp://host"}, "no http"),
         ({"in_flight": 0}, "in_flight"),
         ({"price_in": -1}, "price_in"),

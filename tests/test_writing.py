@@ -215,3 +215,26 @@ def test_the_key_is_in_no_file_no_output_and_no_pipeline(tmp_path: Path) -> None
     pipeline = beam.Pipeline()
     build(pipeline, Run(load_profile(str(tmp_path / "mine.toml")), clips(tmp_path, 1), str(tmp_path / "d"), 1, {}))
     assert KEY.encode() not in pipeline.to_runner_api().SerializeToString()
+
+
+def test_a_run_killed_while_a_batch_is_answered_collects_it_the_next_time(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with llm_server(polls=1_000_000) as server:
+        profile(tmp_path, server.url, batch=64, row='mode = "batch"\npoll_s = 0.05')
+        clips(tmp_path, 20)
+        command = [sys.executable, "-m", "beam_pipeline.cli", "run", "--profile", str(tmp_path / "mine.toml")]
+        command += ["--clips", str(tmp_path / "clips.jsonl"), "--output", str(data)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not list(data.glob("store/asked/*/*.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        assert len(server.batches) == 1
+        server.polls = 1
+        result = run(load_profile(str(tmp_path / "mine.toml")), clips(tmp_path, 20), str(data), quiet=True)
+        assert kinds(result) == {"captions": 20, "rejected": 0, "failed": 0}
+        assert (len(server.batches), server.answered) == (1, 20)
+        assert not list(data.glob("store/asked/*/*.json"))
+        again = run(load_profile(str(tmp_path / "mine.toml")), clips(tmp_path, 20), str(data), quiet=True)
+        assert (again.unchanged, len(server.batches)) == (True, 1)

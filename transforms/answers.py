@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -28,7 +29,7 @@ def written_key(brief: Brief, writer: str) -> str:
     cues = {name: [asdict(item) for item in items] for name, items in brief.cues.items()}
     told: list[Any] = [brief.clip_id, writer, cues]
     if brief.attempts:
-        told.append([asdict(attempt) for attempt in brief.attempts])
+        told.append([attempt.answer for attempt in brief.attempts])  # another complaint is no reason to pay again
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -87,6 +88,14 @@ class Answers:
             self._avro = Writer(self._blocks, avro_schema(Written), codec="deflate")
         self._avro.write(to_record(row))
         self._avro.flush()
-        self._file.write(self._blocks.getvalue())  # in one call, so that a block is there or is not
+        block, start = self._blocks.getvalue(), self._file.tell()
         self._blocks.seek(0)
         self._blocks.truncate()
+        try:
+            if self._file.write(block) != len(block):
+                raise OSError(errno.ENOSPC, "an answer could not be kept whole", self._folder)
+        except OSError:  # what follows half a block could not be read: the next answer begins a file of its own
+            self._file.truncate(start)
+            self._file.close()
+            self._file = None
+            raise

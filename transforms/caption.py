@@ -59,6 +59,8 @@ def settle(sheet: CueSheet, terms: Terms) -> Caption | Rejection | Failure | Bri
     passes it.
     """
     told, answers = brief(sheet, terms.needs), {written.key: written for written in sheet.written}
+    if terms.names_events and not told.cues:  # an answer would be paid for, and could rest on nothing
+        return Rejection(sheet.clip, "no_caption", "no cue says anything of what can be heard", sheet.cues)
     attempts: tuple[Attempt, ...] = ()
     spent: tuple[Written, ...] = ()
     while True:
@@ -129,6 +131,7 @@ class WriteCaptions(beam.PTransform):
                 settled[-1].open
                 | f"write{nth}" >> RunInference(KeyedModelHandler(writer))
                 | f"answered{nth}" >> beam.Map(_answered, terms.writer)
+                | f"checkpoint{nth}" >> beam.Reshuffle()  # a bundle that is tried again asks for one round only
             )
             costs.append(answered | f"costs{nth}" >> beam.Map(_cost, again == 1))
             settled.append(answered | f"check{nth}" >> Settle(terms))
@@ -172,4 +175,5 @@ def _answered(element: tuple[tuple[CueSheet, Brief], Draft], writer: str) -> Cue
 def _cost(sheet: CueSheet, first: bool) -> tuple[str, Spent]:
     """Of the sheet's last answer. A clip counts once, however often it was asked about."""
     last = sheet.written[-1]
-    return "caption", Spent(int(first), last.seconds, 0.0, last.tokens_in, last.tokens_out, last.dollars)
+    answered = not last.retryable  # else it cost nothing, and says nothing of what an answer costs
+    return "caption", Spent(int(first and answered), last.seconds, 0.0, last.tokens_in, last.tokens_out, last.dollars)

@@ -95,9 +95,10 @@ def to_finding(prediction: Prediction, info: CueInfo) -> Finding:
     )
 
 
-def cost(finding: Finding) -> tuple[str, Spent]:
-    """What a model took for one clip, by cue."""
-    return finding.name, Spent(1, finding.seconds, finding.seconds if finding.on_gpu else 0.0)
+def cost(finding: Finding) -> Iterator[tuple[str, Spent]]:
+    """What a model took for one clip, by cue; nothing where none was asked: there is no track, or no decoding it."""
+    if finding.seconds:
+        yield finding.name, Spent(1, finding.seconds, finding.seconds if finding.on_gpu else 0.0)
 
 
 @dataclass
@@ -137,12 +138,7 @@ class ComputeCues(beam.PTransform):
                 | f"keep {handler.name}" >> Keep(self.store, handler.batch_size)
             )
         done = findings | "all findings" >> beam.Flatten() | "done" >> Tick(folder=self.progress)
-        costs = done | "answered" >> beam.Filter(_asked) | "costs" >> beam.Map(cost)
-        return {"findings": done, "costs": [decoded.costs, costs] | "all costs" >> beam.Flatten()}
-
-
-def _asked(finding: Finding) -> bool:
-    return finding.seconds > 0  # else no model was: the clip lacks the track, or could not be decoded
+        return {"findings": done, "costs": decoded.costs}
 
 
 def _lacking(work: Work, names: tuple[str, ...]) -> Iterator[tuple[Clip, tuple[str, ...]]]:

@@ -106,7 +106,7 @@ class ScoreCaptions(beam.PTransform):
             fresh
             | "scores" >> beam.Map(_finding)
             | "keep" >> Keep(self.store, model.batch_size)
-            | "costs" >> beam.Map(cost)
+            | "costs" >> beam.FlatMap(cost)
         )
         weighed = (
             [asked.known, fresh]
