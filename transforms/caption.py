@@ -136,9 +136,8 @@ class WriteCaptions(beam.PTransform):
             costs.append(answered | f"costs{nth}" >> beam.Map(_cost, again == 1))
             settled.append(answered | f"check{nth}" >> Settle(terms))
         ended = {
-            name: [some[name] for some in settled]
+            name: [some[name] | f"{name} {nth}" >> Tick("caption", self.progress) for nth, some in enumerate(settled)]
             | name >> beam.Flatten()
-            | f"{name} done" >> Tick("caption", self.progress)
             for name in ("captions", "rejected", "failed")
         }
         return {**ended, "costs": costs | "all costs" >> beam.Flatten()}

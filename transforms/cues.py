@@ -129,16 +129,17 @@ class ComputeCues(beam.PTransform):
             | "spread clips" >> beam.Reshuffle()
             | "decode" >> beam.ParDo(decode).with_outputs("costs", *infos, main="without")
         )
-        findings = [decoded.without | "keep without" >> Keep(self.store)]
+        # Each branch ticks by itself: behind a Flatten, Beam's local runner would wait for all of them.
+        findings = [decoded.without | "keep without" >> Keep(self.store) | "without" >> Tick(folder=self.progress)]
         for handler in self.handlers:
             findings.append(
                 decoded[handler.name]
                 | handler.name >> RunInference(handler)
                 | f"{handler.name} finding" >> beam.Map(to_finding, infos[handler.name])
                 | f"keep {handler.name}" >> Keep(self.store, handler.batch_size)
+                | f"{handler.name} done" >> Tick(handler.name, self.progress)
             )
-        done = findings | "all findings" >> beam.Flatten() | "done" >> Tick(folder=self.progress)
-        return {"findings": done, "costs": decoded.costs}
+        return {"findings": findings | "all findings" >> beam.Flatten(), "costs": decoded.costs}
 
 
 def _lacking(work: Work, names: tuple[str, ...]) -> Iterator[tuple[Clip, tuple[str, ...]]]:
