@@ -12,7 +12,7 @@ from model_handlers.base import CueHandler, Example
 from model_handlers.similarity import Pair
 from model_handlers.views import Decoded, Listed, Listing, View
 from model_handlers.writers import Brief
-from transforms.answers import written_key
+from transforms.answers import written
 from transforms.caption import Terms, settle
 from transforms.checks import wording
 from transforms.copies import place, single
@@ -21,7 +21,7 @@ from transforms.filters import first_verdict
 from transforms.ingest import ClipSource, read_clips
 from transforms.join import join_cues
 from transforms.media import Limits, MediaError, NoTrack, decode
-from transforms.records import Caption, Clip, CueSheet, Failure, Finding, Rejection, Written
+from transforms.records import Caption, Clip, CueSheet, Failure, Finding, Rejection
 from transforms.similarity import to_finding, weighed
 from transforms.splits import Benchmarks, in_split
 
@@ -42,7 +42,7 @@ def plain_run(profile: Profile, source: ClipSource) -> list[Caption | Rejection 
         for finding in _view_findings(group, wanted):
             findings[finding.clip_id].append(finding)
 
-    written, benchmarks = _Writing(profile), Benchmarks.read(profile.splits.benchmarks)
+    writing, benchmarks = _Writing(profile), Benchmarks.read(profile.splits.benchmarks)
     captions: list[Caption] = []
     for clip in wanted:
         sheet = join_cues(clip, findings[clip.clip_id], tuple(handler.name for handler in handlers))
@@ -51,7 +51,7 @@ def plain_run(profile: Profile, source: ClipSource) -> list[Caption | Rejection 
         elif verdict := first_verdict(sheet, sheet_checks(profile)):
             ended.append(Rejection(sheet.clip, *verdict, cues=sheet.cues))
         else:
-            outcome = written.outcome(sheet)
+            outcome = writing.outcome(sheet)
             captions.append(outcome) if isinstance(outcome, Caption) else ended.append(outcome)
     for kept in _without_copies(captions, profile.checks.copies):
         ended.append(in_split(kept, profile.splits, benchmarks) if isinstance(kept, Caption) else kept)
@@ -70,8 +70,7 @@ class _Writing:
         """Asks until the answer is a caption or will not become one."""
         while isinstance(settled := settle(sheet, self.terms), Brief):
             (draft,) = self.writer.write([settled], self.model)
-            answer = Written(**vars(draft), clip_id=settled.clip_id, key=written_key(settled, self.terms.writer))
-            sheet = replace(sheet, written=(*sheet.written, answer))
+            sheet = replace(sheet, written=(*sheet.written, written(settled, draft, self.terms.writer)))
         if not isinstance(settled, Caption) or self.scorer is None or not sheet.items(self.scorer.cue):
             return settled
         (found,) = self.scorer.model.run_inference([Pair(settled.caption, sheet.items(self.scorer.cue))], self.clap)

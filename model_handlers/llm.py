@@ -26,9 +26,7 @@ PROMPTS = files("model_handlers") / "prompts"
 MOST_ITEMS, MOST_LETTERS = 12, 300  # of one cue, and of one item
 _MARKS = str.maketrans("<>[]", "‹›()")
 # What has no width and no category C: variation selectors, fillers, the grapheme joiner.
-_UNSEEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
-)
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 _FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
 
 
@@ -115,11 +113,11 @@ def _shown(item: Item) -> dict[str, Any]:
 def harmless(text: str) -> str:
     """Text from outside without what a prompt could mistake for its own: one line, no angle brackets, not too long.
 
-    Control characters, and those without a width that turn or hide text (Unicode category C and `_UNSEEN`), are left
+    Control characters, and those without a width that turn or hide text (Unicode category C and `UNSEEN`), are left
     out. Compatibility forms go first, because tokenisers may undo them; square brackets, because ``[INST]`` is a mark.
     """
     text = text[: 8 * MOST_LETTERS]  # the work grows faster than the text
-    line = " ".join(unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).split())
+    line = " ".join(unicodedata.normalize("NFKC", UNSEEN.sub("", text)).split())
     kept = "".join(c for c in line if unicodedata.category(c)[0] != "C").translate(_MARKS)
     return kept if len(kept) <= MOST_LETTERS else kept[: MOST_LETTERS - 1] + "…"
 

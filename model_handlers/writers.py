@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Protocol, Self
 
 from apache_beam.ml.inference.base import ModelHandler
+from apache_beam.utils.shared import Shared
 
 from model_handlers.base import Items, Loaded
 
@@ -118,6 +119,7 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
             raise ValueError(f"batch_size is {self.batch_size}; it has to be at least 1")
         self.answered: Kept | None = None
         self.run = ""
+        self._shared = Shared()  # Beam would load a model for each of the rounds in which a writer is asked
         super().__init__(min_batch_size=self.batch_size, max_batch_size=self.batch_size)
 
     def for_run(self, run: str, answered: Kept, folder: str) -> Self:
@@ -160,7 +162,7 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
         return ()
 
     def load_model(self) -> Loaded:
-        return Loaded(self.load)
+        return self._shared.acquire(lambda: Loaded(self.load))
 
     def run_inference(
         self, batch: Sequence[Brief], model: Loaded, inference_args: dict[str, Any] | None = None

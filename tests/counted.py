@@ -46,6 +46,9 @@ class CountedPlace(Place):
 
 @dataclass(kw_only=True)
 class CountedWriter(TemplateWriter):
+    def load(self) -> None:
+        _note("load", 1)
+
     def write(self, briefs: Sequence[Brief], model: None) -> list[Draft]:
         drafts = super().write(briefs, model)
         _note("caption", len(drafts))

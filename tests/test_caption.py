@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from model_handlers.base import Item
 from model_handlers.writers import Attempt, Brief, Draft, SoundEvent
-from transforms.answers import written_key
-from transforms.caption import NOT_THE_FORM, UNREADABLE, Terms, brief, settle
+from tests.counted import FOLDER, CountedWriter, count
+from transforms.answers import written
+from transforms.caption import NOT_THE_FORM, UNREADABLE, Terms, WriteCaptions, brief, settle
 from transforms.checks import Checks
-from transforms.records import Caption, Clip, Cue, CueSheet, Failure, Rejection, Written
+from transforms.records import Caption, Clip, Cue, CueSheet, Failure, Rejection
+from transforms.store import Store
 
 CLIP = Clip("c1", "c1.mp4", 0.0, 10.0, origin="list.csv:1")
 SHEET = CueSheet(
@@ -33,8 +38,7 @@ def answered(*drafts: Draft, sheet: CueSheet = SHEET, terms: Terms = TERMS) -> C
     for draft in drafts:
         asked = settle(sheet, terms)
         assert isinstance(asked, Brief)
-        row = Written(**vars(draft), clip_id="c1", key=written_key(asked, terms.writer))
-        sheet = replace(sheet, written=(*sheet.written, row))
+        sheet = replace(sheet, written=(*sheet.written, written(asked, draft, terms.writer)))
     return sheet
 
 
@@ -104,3 +108,17 @@ def test_answers_to_other_cues_or_of_another_writer_do_not_count() -> None:
     assert isinstance(settle(sheet, replace(TERMS, writer="ApiWriter:g")), Brief)
     changed = replace(sheet, cues=(Cue("c1", "audio_tags", "f", "m", (Item("Cat", 0.9),)),))
     assert isinstance(settle(changed, TERMS), Brief)
+
+
+def test_a_writer_that_is_asked_three_times_loads_its_model_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    sheets = [replace(SHEET, clip=replace(CLIP, clip_id=f"c{number}")) for number in range(5)]
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        refused = WriteCaptions(CountedWriter(scene=""), Checks(tries=3, least_words=30), Store(str(tmp_path / "data")))
+        ended = pipeline | beam.Create(sheets) | refused
+        reasons = ended["rejected"] | beam.Map(lambda rejection: f"{rejection.reason} {len(rejection.attempts)}")
+        _ = reasons | beam.io.WriteToText(str(tmp_path / "reasons"), shard_name_template="")
+    assert (tmp_path / "reasons").read_text().splitlines() == ["caption_length 3"] * 5
+    assert (count("caption"), count("load")) == (15, 1)

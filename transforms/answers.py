@@ -33,6 +33,11 @@ def written_key(brief: Brief, writer: str) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def written(brief: Brief, draft: Draft, writer: str) -> Written:
+    """A writer's answer to a brief, with its key."""
+    return Written(**vars(draft), clip_id=brief.clip_id, key=written_key(brief, writer))
+
+
 class Answers:
     """Keeps answers in a dataset's store.
 
@@ -61,7 +66,7 @@ class Answers:
 
     def __call__(self, brief: Brief, draft: Draft) -> None:
         """Keeps one answer; threads may do so at once."""
-        row = Written(**vars(draft), clip_id=brief.clip_id, key=written_key(brief, self.writer))
+        row = written(brief, draft, self.writer)
         with self._lock:
             if "://" in self.store.root:
                 self._pending.append(row)

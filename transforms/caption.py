@@ -11,7 +11,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.pvalue import TaggedOutput
 
 from model_handlers.writers import Attempt, Brief, CaptionWriter, Draft
-from transforms.answers import Answers, written_key
+from transforms.answers import Answers, written, written_key
 from transforms.checks import Checks, Subject, complaint
 from transforms.progress import Tick
 from transforms.records import Caption, CueSheet, Failure, Rejection, Spent, Written
@@ -58,7 +58,7 @@ def settle(sheet: CueSheet, terms: Terms) -> Caption | Rejection | Failure | Bri
     Answers are judged as they are read from the store, so a changed check asks no writer about a caption that still
     passes it.
     """
-    told, answers = brief(sheet, terms.needs), {written.key: written for written in sheet.written}
+    told, answers = brief(sheet, terms.needs), {answer.key: answer for answer in sheet.written}
     if terms.names_events and not told.cues:  # an answer would be paid for, and could rest on nothing
         return Rejection(sheet.clip, "no_caption", "no cue says anything of what can be heard", sheet.cues)
     attempts: tuple[Attempt, ...] = ()
@@ -167,8 +167,7 @@ def _settled(sheet: CueSheet, terms: Terms) -> Iterator[Any]:
 
 def _answered(element: tuple[tuple[CueSheet, Brief], Draft], writer: str) -> CueSheet:
     (sheet, asked), draft = element
-    written = Written(**vars(draft), clip_id=asked.clip_id, key=written_key(asked, writer))
-    return replace(sheet, written=(*sheet.written, written))
+    return replace(sheet, written=(*sheet.written, written(asked, draft, writer)))
 
 
 def _cost(sheet: CueSheet, first: bool) -> tuple[str, Spent]:

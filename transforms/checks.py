@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from model_handlers.base import Items
-from model_handlers.llm import harmless
+from model_handlers.llm import UNSEEN, harmless
 from model_handlers.writers import SoundEvent
 from transforms import words
 
@@ -38,10 +38,6 @@ _COUNTS = re.compile(  # a few things, what carries a number in its name, a deca
 )
 _LINK = re.compile(r"://|\bwww\.|\w\.(?:com|org|net|io|ai|ru|cn)\b|\b(?:mailto|javascript|data):|&#?\w{1,8};")
 _SYMBOLS = frozenset("*_#@\\|~^=+`$")  # of ASCII; "&" and "/" pass: "drum & bass", "and/or"
-# Marks and letters without a shape of their own, by which text can be hidden in text.
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
-)
 _QUOTES = frozenset('"“”„‟«»「」『』〝〞＂')
 _QUOTED_APOSTROPHES = re.compile(r"(?<!\w)'[^\W\d_][^']{1,300}(?<=[\w.,!?])'(?!\w)")
 
@@ -305,7 +301,7 @@ def _is_odd(character: str) -> bool:
     if character.isascii():
         return character in _SYMBOLS or not character.isprintable()
     category = unicodedata.category(character)
-    if category[0] in "CS" or category in {"Zl", "Zp"} or _INVISIBLE.match(character):
+    if category[0] in "CS" or category in {"Zl", "Zp"} or UNSEEN.match(character):
         return not _is_bracket(unicodedata.normalize("NFKC", character))
     return category[0] == "L" and unicodedata.normalize("NFKC", character).isascii()  # a letter in fancy dress
 
