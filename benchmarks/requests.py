@@ -4,7 +4,7 @@ Server and client each run in a process of their own. What `ApiWriter` reaches i
 against the `openai` package, with each of its transports.
 
     python -m benchmarks.requests
-    python -m benchmarks.requests --clients "ApiWriter,plain aiohttp" --requests 6000
+    python -m benchmarks.requests --clients "ApiWriter,plain aiohttp" --requests 16000 --processes 2
 """
 
 from __future__ import annotations
@@ -171,17 +171,18 @@ CLIENTS: dict[str, Callable[[str, int, int], Seconds]] = {
 }
 
 
-def measure(name: str, at_once: int, count: int, latency_s: float) -> Seconds:
-    """Seconds that `count` requests take one client, in a fresh process, against a server in another."""
+def measure(name: str, at_once: int, count: int, latency_s: float, processes: int) -> Seconds:
+    """Seconds that `count` requests take a client, shared out to fresh processes, against a server in another."""
     command = [sys.executable, "-m", "tests.llm_server", "--latency", str(latency_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout
             url = server.stdout.readline().strip()
-            once = [sys.executable, "-m", "benchmarks.requests", "--once", name, url, str(at_once), str(count)]
-            done = subprocess.run(once, capture_output=True, text=True, check=True)
-            took, cpu = json.loads(done.stdout)
-            return took, cpu
+            shares = [str(at_once // processes), str(count // processes)]
+            once = [sys.executable, "-m", "benchmarks.requests", "--once", name, url, *shares]
+            begun = [subprocess.Popen(once, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+            ended = [json.loads(process.communicate()[0]) for process in begun]
+            return max(took for took, _ in ended), sum(cpu for _, cpu in ended)
         finally:
             server.kill()
 
@@ -191,7 +192,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", default=",".join(CLIENTS).replace(", ", "/"), help="which, by name")
     parser.add_argument("--at-once", type=int, default=200)
-    parser.add_argument("--requests", type=int, default=4000)
+    parser.add_argument("--requests", type=int, default=8000)
+    parser.add_argument("--processes", type=int, default=1, help="that share the requests, as a run's workers do")
     parser.add_argument("--latency", type=float, default=0.2, help="of the server, in seconds")
     parser.add_argument("--once", nargs=4, help=argparse.SUPPRESS)  # name, address, at once, requests: in this process
     given = parser.parse_args(arguments)
@@ -202,7 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     ideal = given.at_once / given.latency
     table = Table("client", "requests/s", f"of {ideal:,.0f}/s", "ms of a core per request")
     for name in track([n.replace("/", ", ") for n in given.clients.split(",")], transient=True):
-        took, cpu = measure(name, given.at_once, given.requests, given.latency)
+        took, cpu = measure(name, given.at_once, given.requests, given.latency, given.processes)
         rate = given.requests / took
         table.add_row(name, f"{rate:,.0f}", f"{rate / ideal:.0%}", f"{1000 * cpu / given.requests:.2f}")
     Console().print(table)

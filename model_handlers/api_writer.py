@@ -226,24 +226,32 @@ class _Asking:
 
     def __init__(self, writer: ApiWriter, connection: Connection):
         self.writer, self.connection, self.provider = writer, connection, connection.provider
-        self.begun = asyncio.Semaphore(2 * writer.in_flight)  # more than have places: some wait to be asked again
         self.stopped: Exception | None = None
         self.refused: list[tuple[Brief, Draft]] = []
+        self.unkept: list[tuple[Brief, Draft]] = []
+        self.keeping = asyncio.Lock()
 
     async def all(self, briefs: Sequence[Brief]) -> list[Draft]:
-        drafts = await asyncio.gather(*(self._one(brief) for brief in briefs))
+        drafts: dict[int, Draft] = {}
+        left = iter(enumerate(briefs))
+
+        async def one_after_the_other() -> None:
+            for number, brief in left:
+                drafts[number] = await self._one(brief)
+
+        at_once = 2 * self.writer.in_flight  # more than have places: some wait to be asked again
+        await asyncio.gather(*(one_after_the_other() for _ in range(min(at_once, len(briefs)))))
         check_refusals(self.writer, self.refused, len(briefs), self.provider)
         for brief, draft in self.refused:
             await self._keep(brief, draft)
         if self.stopped:
             raise self.stopped
-        return drafts
+        return [drafts[number] for number in range(len(briefs))]
 
     async def _one(self, brief: Brief) -> Draft:
         """One brief's draft. Whatever stops the run is noted, so that those under way still end, and are kept."""
         try:
-            async with self.begun:
-                return await self._drafted(brief)
+            return await self._drafted(brief)
         except NoAnswer as error:
             self.stopped = self.stopped or self.writer.cannot_go_on(error)
         except Exception as error:  # raised again by `all`
@@ -299,8 +307,12 @@ class _Asking:
                     raise
 
     async def _keep(self, brief: Brief, draft: Draft) -> None:
-        if self.writer.answered:
-            await asyncio.to_thread(self.writer.answered, brief, draft)
+        """Returns when an answer is kept. Those that come while others are being kept go to the disk together."""
+        self.unkept.append((brief, draft))
+        async with self.keeping:
+            unkept, self.unkept = self.unkept, []
+            if unkept and self.writer.answered:
+                await asyncio.to_thread(self.writer.answered, unkept)
 
 
 def check_refusals(writer: ApiWriter, refused: Sequence[tuple[Brief, Draft]], asked: int, provider: Provider) -> None:

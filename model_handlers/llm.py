@@ -117,8 +117,10 @@ def harmless(text: str) -> str:
     out. Compatibility forms go first, because tokenisers may undo them; square brackets, because ``[INST]`` is a mark.
     """
     text = text[: 8 * MOST_LETTERS]  # the work grows faster than the text
-    line = " ".join(unicodedata.normalize("NFKC", UNSEEN.sub("", text)).split())
-    kept = "".join(c for c in line if unicodedata.category(c)[0] != "C").translate(_MARKS)
+    plain = text.isascii()  # most is, and then there is less to look for
+    line = " ".join((text if plain else unicodedata.normalize("NFKC", UNSEEN.sub("", text))).split())
+    kept = line if plain and line.isprintable() else "".join(c for c in line if unicodedata.category(c)[0] != "C")
+    kept = kept.translate(_MARKS)
     return kept if len(kept) <= MOST_LETTERS else kept[: MOST_LETTERS - 1] + "…"
 
 
@@ -166,7 +168,9 @@ def _unwrapped(text: str) -> str:
 
 def _one_line(text: str) -> str:
     """Spaces for what separates; nothing for what has no width, so that it cannot hide within a word."""
-    return " ".join("".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C").split())
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
+    return " ".join(text.split())
 
 
 @dataclass(kw_only=True)

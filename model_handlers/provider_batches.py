@@ -295,7 +295,7 @@ class _Batches:
 
     def _keep(self, brief: Brief, draft: Draft) -> None:
         if self.writer.answered:
-            self.writer.answered(brief, draft)
+            self.writer.answered([(brief, draft)])
 
     def _persist(self, ask: Callable[[], T]) -> T:
         """Makes one request of the protocol, and makes it again as `pace.POLICY` says, for `patience_s`."""

@@ -86,8 +86,8 @@ class Draft:
 class Kept(Protocol):
     """Where answers are kept as they come."""
 
-    def __call__(self, brief: Brief, draft: Draft) -> None:
-        """Keeps one; threads may do so at once."""
+    def __call__(self, answers: Sequence[tuple[Brief, Draft]]) -> None:
+        """Keeps some; threads may do so at once."""
 
     def flush(self) -> None:
         """Sees to it that all of them are kept."""
@@ -175,9 +175,9 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
             seconds = (time.perf_counter() - started) / len(batch)
             drafts = [replace(draft, seconds=draft.seconds or seconds) for draft in drafts]
             if self.answered and not self.keeps_itself:
-                for brief, draft in zip(batch, drafts, strict=True):
-                    if not draft.retryable:
-                        self.answered(brief, draft)
+                self.answered(
+                    [(brief, draft) for brief, draft in zip(batch, drafts, strict=True) if not draft.retryable]
+                )
         finally:
             if self.answered:
                 self.answered.flush()

@@ -42,11 +42,20 @@ def kept(folder: Path) -> Iterator[Written]:
 def test_an_answer_can_be_read_as_soon_as_it_is_given(tmp_path: Path) -> None:
     answers = Answers(Store(str(tmp_path)), WRITER)
     for number in range(3):
-        answers(brief(number), DRAFT)
+        answers([(brief(number), DRAFT)])
         rows = list(kept(tmp_path))
         assert [row.clip_id for row in rows] == [f"clip{n}" for n in range(number + 1)]
     assert rows[-1] == Written(**vars(DRAFT), clip_id="clip2", key=written_key(brief(2), WRITER))
     assert len(list(tmp_path.rglob("*.avro"))) == 1
+
+
+def test_answers_that_come_together_are_kept_together(tmp_path: Path) -> None:
+    answers = Answers(Store(str(tmp_path)), WRITER)
+    answers([])
+    assert not list(tmp_path.rglob("*.avro"))
+    answers([(brief(number), DRAFT) for number in range(3)])
+    answers([(brief(3), DRAFT)])
+    assert [row.clip_id for row in kept(tmp_path)] == ["clip0", "clip1", "clip2", "clip3"]
 
 
 def test_a_killed_process_loses_no_answer(tmp_path: Path) -> None:
@@ -55,7 +64,7 @@ def test_a_killed_process_loses_no_answer(tmp_path: Path) -> None:
         "from tests.test_answers import *\n"
         "answers = Answers(Store(sys.argv[1]), WRITER)\n"
         "for number in range(50):\n"
-        "    answers(brief(number), DRAFT)\n"
+        "    answers([(brief(number), DRAFT)])\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env={**os.environ, "PYTHONPATH": "."})
@@ -66,7 +75,7 @@ def test_a_killed_process_loses_no_answer(tmp_path: Path) -> None:
 def test_a_file_that_ends_within_an_answer_is_read_up_to_there(tmp_path: Path) -> None:
     answers = Answers(Store(str(tmp_path)), WRITER)
     for number in range(5):
-        answers(brief(number), DRAFT)
+        answers([(brief(number), DRAFT)])
     (file,) = tmp_path.rglob("*.avro")
     file.write_bytes(file.read_bytes()[:-20])
     assert [row.clip_id for row in kept(tmp_path)] == ["clip0", "clip1", "clip2", "clip3"]
@@ -75,16 +84,16 @@ def test_a_file_that_ends_within_an_answer_is_read_up_to_there(tmp_path: Path) -
 def test_threads_keep_answers_at_once(tmp_path: Path) -> None:
     answers = Answers(Store(str(tmp_path)), WRITER)
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda number: answers(brief(number), DRAFT), range(400)))
+        list(pool.map(lambda number: answers([(brief(number), DRAFT)]), range(400)))
     assert {row.clip_id for row in kept(tmp_path)} == {f"clip{n}" for n in range(400)}
 
 
 def test_a_copy_in_another_worker_writes_a_file_of_its_own(tmp_path: Path) -> None:
     answers = Answers(Store(str(tmp_path)), WRITER)
-    answers(brief(0), DRAFT)
+    answers([(brief(0), DRAFT)])
     copied = pickle.loads(pickle.dumps(answers))
-    copied(brief(1), DRAFT)
-    answers(brief(2), DRAFT)
+    copied([(brief(1), DRAFT)])
+    answers([(brief(2), DRAFT)])
     assert len(list(tmp_path.rglob("*.avro"))) == 2
     assert {row.clip_id for row in kept(tmp_path)} == {"clip0", "clip1", "clip2"}
 
@@ -97,8 +106,8 @@ def test_in_a_bucket_answers_are_kept_at_the_next_flush(monkeypatch: pytest.Monk
         monkeypatch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda options: None)
         store = Store(f"gs://{BUCKET}/data")
         answers = Answers(store, WRITER)
-        answers(brief(0), DRAFT)
-        answers(brief(1), DRAFT)
+        answers([(brief(0), DRAFT)])
+        answers([(brief(1), DRAFT)])
         answers.flush()
         answers.flush()
         [match] = FileSystems.match([store.written_files(WRITER)])

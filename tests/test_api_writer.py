@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,8 +55,8 @@ class Kept:
         self.rows: list[tuple[str, Draft]] = []
         self.threads: set[int] = set()
 
-    def __call__(self, told: Brief, draft: Draft) -> None:
-        self.rows.append((told.clip_id, draft))
+    def __call__(self, answers: Sequence[tuple[Brief, Draft]]) -> None:
+        self.rows.extend((told.clip_id, draft) for told, draft in answers)
         self.threads.add(threading.get_ident())
 
     def flush(self) -> None:
@@ -293,7 +293,7 @@ def test_a_question_that_the_server_never_takes_is_no_clip_s_fault() -> None:
 
 
 def test_an_answer_that_cannot_be_kept_stops_the_run() -> None:
-    def full(told: Brief, draft: Draft) -> None:
+    def full(answers: Sequence[tuple[Brief, Draft]]) -> None:
         raise OSError("no space left on device")
 
     with llm_server() as server:

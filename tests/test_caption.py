@@ -110,6 +110,14 @@ def test_answers_to_other_cues_or_of_another_writer_do_not_count() -> None:
     assert isinstance(settle(changed, TERMS), Brief)
 
 
+def test_what_another_gpu_rounds_otherwise_is_not_paid_for_again() -> None:
+    def heard(dog: Item) -> CueSheet:
+        return replace(answered(GOOD), cues=(Cue("c1", "audio_tags", "f", "m", (dog,)),))
+
+    assert isinstance(settle(heard(Item("Dog", 0.9004)), TERMS), Caption)
+    assert isinstance(settle(heard(Item("Dog", 0.91)), TERMS), Brief)
+
+
 def test_a_writer_that_is_asked_three_times_loads_its_model_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,7 @@ def test_a_batch_is_answered_in_order_at_half_the_price() -> None:
     rows: list[str] = []
     with llm_server(polls=3) as server:
         told = writer(server, price_in=2.0, price_out=4.0)
-        told.answered = lambda brief, draft: rows.append(brief.clip_id)  # type: ignore[assignment]
+        told.answered = lambda answers: rows.extend(brief.clip_id for brief, _ in answers)  # type: ignore[assignment]
         drafts = written(told, briefs(20))
         assert len(server.batches) == 1
         assert server.batches["batch_0"]["polls"] == 4
@@ -146,7 +146,7 @@ def test_what_would_go_wrong_for_all_stops_the_run_when_the_rest_is_read(tmp_pat
     rows: list[str] = []
     with llm_server(script=["", "", "404"]) as server:
         told = writer(server, tmp_path)
-        told.answered = lambda brief, draft: rows.append(brief.clip_id)  # type: ignore[assignment]
+        told.answered = lambda answers: rows.extend(brief.clip_id for brief, _ in answers)  # type: ignore[assignment]
         with pytest.raises(ModelError, match="does not exist; check model"):
             written(told, briefs(10))
         assert len(rows) == server.answered == 9

@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import uuid
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from apache_beam.io.filesystems import FileSystems
@@ -26,7 +26,7 @@ def written_key(brief: Brief, writer: str) -> str:
 
     The answers that it gave before are part of what it is told, so each time that it is asked has a key of its own.
     """
-    cues = {name: [asdict(item) for item in items] for name, items in brief.cues.items()}
+    cues = {name: [vars(item) for item in items] for name, items in brief.cues.items()}
     told: list[Any] = [brief.clip_id, writer, cues]
     if brief.attempts:
         told.append([attempt.answer for attempt in brief.attempts])  # another complaint is no reason to pay again
@@ -41,8 +41,8 @@ def written(brief: Brief, draft: Draft, writer: str) -> Written:
 class Answers:
     """Keeps answers in a dataset's store.
 
-    On a disk each is appended to a file, as an Avro block of its own, before the call returns: killing the process
-    loses none, and a file that ends within a block is read up to there. On an object store, where nothing can be
+    On a disk they are appended to a file, as an Avro block, before the call returns: killing the process loses none
+    that was kept, and a file that ends within a block is read up to there. On an object store, where nothing can be
     appended to, they become files at each `flush`.
 
     A copy (a worker unpickles one) writes files of its own.
@@ -64,14 +64,14 @@ class Answers:
         self.store, self.writer = state
         self._begin()
 
-    def __call__(self, brief: Brief, draft: Draft) -> None:
-        """Keeps one answer; threads may do so at once."""
-        row = written(brief, draft, self.writer)
+    def __call__(self, answers: Sequence[tuple[Brief, Draft]]) -> None:
+        """Keeps some answers; threads may do so at once."""
+        rows = [written(brief, draft, self.writer) for brief, draft in answers]
         with self._lock:
             if "://" in self.store.root:
-                self._pending.append(row)
-            elif self.store.root:
-                self._append(row)
+                self._pending.extend(rows)
+            elif self.store.root and rows:
+                self._append(rows)
 
     def flush(self) -> None:
         """Sees to it that all answers so far are kept."""
@@ -84,21 +84,22 @@ class Answers:
     def _folder(self) -> str:
         return self.store.written_folder(self.writer)
 
-    def _append(self, row: Written) -> None:
+    def _append(self, rows: Sequence[Written]) -> None:
         if self._file is None:
             os.makedirs(self._folder, exist_ok=True)
             path = FileSystems.join(self._folder, f"{uuid.uuid4().hex}.avro")
             self._file = open(path, "xb", buffering=0)  # noqa: SIM115  # as long as this object lives
             self._blocks = io.BytesIO()
             self._avro = Writer(self._blocks, avro_schema(Written), codec="deflate")
-        self._avro.write(to_record(row))
+        for row in rows:
+            self._avro.write(to_record(row))
         self._avro.flush()
         block, start = self._blocks.getvalue(), self._file.tell()
         self._blocks.seek(0)
         self._blocks.truncate()
         try:
             if self._file.write(block) != len(block):
-                raise OSError(errno.ENOSPC, "an answer could not be kept whole", self._folder)
+                raise OSError(errno.ENOSPC, "answers could not be kept whole", self._folder)
         except OSError:  # what follows half a block could not be read: the next answer begins a file of its own
             self._file.truncate(start)
             self._file.close()

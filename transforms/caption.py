@@ -10,6 +10,7 @@ import apache_beam as beam
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.pvalue import TaggedOutput
 
+from model_handlers.base import Item
 from model_handlers.writers import Attempt, Brief, CaptionWriter, Draft
 from transforms.answers import Answers, written, written_key
 from transforms.checks import Checks, Subject, complaint
@@ -48,8 +49,22 @@ class Terms:
 
 
 def brief(sheet: CueSheet, needs: tuple[str, ...]) -> Brief:
-    """What a writer is told of a clip: of the cues that it needs, those that say something."""
-    return Brief(sheet.clip.clip_id, {cue.name: cue.items for cue in sheet.cues if cue.items and cue.name in needs})
+    """What a writer is told of a clip: of the cues that it needs, those that say something.
+
+    Scores have two digits and times one, so that no answer is paid for again because another GPU rounds otherwise.
+    """
+    told = {cue.name: tuple(map(_told, cue.items)) for cue in sheet.cues if cue.items and cue.name in needs}
+    return Brief(sheet.clip.clip_id, told)
+
+
+def _told(item: Item) -> Item:
+    score, start_s, end_s = item.score, item.start_s, item.end_s
+    return Item(
+        item.text,
+        None if score is None else round(score, 2),
+        None if start_s is None else round(start_s, 1),
+        None if end_s is None else round(end_s, 1),
+    )
 
 
 def settle(sheet: CueSheet, terms: Terms) -> Caption | Rejection | Failure | Brief:
