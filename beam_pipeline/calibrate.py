@@ -179,7 +179,7 @@ def read_ratings(path: Path, good_from: float = 3.0) -> list[Rating]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)  # else a quote that nobody closes swallows all that follows
             columns = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
             _check_columns(columns, path)
@@ -190,6 +190,8 @@ def read_ratings(path: Path, good_from: float = 3.0) -> list[Rating]:
 
 def _check_columns(columns: Sequence[str], path: Path) -> None:
     shown = ", ".join(columns) or "none"
+    if twice := [name for name in ("clip_id", "good", "rating", "caption") if columns.count(name) > 1]:
+        raise ConfigError(f"{path}: two columns are called {twice[0]}; it has {shown}")
     if "clip_id" not in columns:
         raise ConfigError(f"{path}: its first line has to name a column clip_id; it has {shown}")
     if ("good" in columns) == ("rating" in columns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -219,7 +220,9 @@ def load_profile(name: str) -> Profile:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a profile: {error}") from None
     try:
-        profile = TypeAdapter(Profile).validate_python({"name": Path(name).stem, **tomllib.loads(text)})
+        # By way of JSON, in which lists may be tuples and tables dataclasses, and yet "3" is no 3.
+        content = json.dumps({"name": Path(name).stem, **tomllib.loads(text)}, default=str)
+        profile = TypeAdapter(Profile).validate_json(content, strict=True)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
@@ -267,7 +270,12 @@ def _check(profile: Profile) -> None:
     for what, rule in (("filters.silence", profile.filters.silence), ("filters.sync", profile.filters.sync)):
         if rule and rule.cue in profile.conditions():
             raise ConfigError(f"{what}: its cue {rule.cue!r} has a condition, so a clip could pass it unseen")
-    profile.scorer()
+    if profile.scorer() and profile.similarity and profile.similarity.cue in profile.conditions():
+        raise ConfigError(
+            f"similarity: its cue {profile.similarity.cue!r} has a condition, so a caption could pass it unseen"
+        )
+    for name in set(profile.checks.transcripts) - handlers.keys() - set(Checks().transcripts):
+        raise ConfigError(f"checks.transcripts: there is no cue {name!r} in the profile")
     if not profile.writer().needs:
         raise ConfigError(
             "caption: the profile has no cue that says what can be heard, so there is nothing to write of"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,8 +37,9 @@ class ApiWriter(LanguageWriter):
         base_url: where the protocol begins, usually at ``/v1``.
         key_env: the environment variable that holds the key on the machines that ask; empty where none is needed.
         key_secret: the key in Google's Secret Manager, ``projects/…/secrets/…/versions/…``; goes before `key_env`.
+        batch_size: briefs at once; 0 for 256, or for 10,000 in batch mode, where they become one file.
         in_flight: requests at once, in a worker process.
-        requests_per_minute: at most, in a worker process; 0 for no limit. A run of several shares them out itself.
+        requests_per_minute: at most, in a worker process; 0 for no limit. With several processes, give each its share.
         tokens_per_minute: likewise.
         patience_s: for one answer, with all repetitions.
         timeout_s: for one request.
@@ -53,7 +56,7 @@ class ApiWriter(LanguageWriter):
         extra_body: further fields of each request, such as ``reasoning_effort``.
     """
 
-    batch_size: int = 256
+    batch_size: int = 0
     base_url: str = "https://api.openai.com/v1"
     key_env: str = "OPENAI_API_KEY"
     key_secret: str = ""
@@ -79,6 +82,7 @@ class ApiWriter(LanguageWriter):
     }
 
     def __post_init__(self) -> None:
+        self.batch_size = self.batch_size or (10_000 if self.mode == "batch" else 256)
         super().__post_init__()
         self.pending: Pending | None = None  # a run's: which batches are not collected yet
         place = urlsplit(self.base_url)
@@ -87,11 +91,11 @@ class ApiWriter(LanguageWriter):
         if place.username or place.password or place.query:
             raise ValueError("base_url holds more than an address; keys go into an environment variable (key_env)")
         for name in ("in_flight", "patience_s", "timeout_s", "poll_s"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be above 0")
         for name in ("requests_per_minute", "tokens_per_minute", "price_in", "price_out", "price_cached_in"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it cannot be negative")
+            if not 0 <= (getattr(self, name) or 0) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be a number from 0 up")
         if not 0 <= self.batch_discount < 1:
             raise ValueError(f"batch_discount is {self.batch_discount}; it has to be from 0 to below 1")
         if taken := _OWN_FIELDS & self.extra_body.keys():
@@ -101,7 +105,7 @@ class ApiWriter(LanguageWriter):
         from model_handlers.provider_batches import PendingBatches
 
         writer = super().for_run(run, answered, folder)
-        writer.pending = PendingBatches(folder) if folder and self.mode == "batch" else None
+        writer.pending = PendingBatches(folder) if folder else None
         return writer
 
     @property
@@ -126,11 +130,18 @@ class ApiWriter(LanguageWriter):
         Raises:
             weights.ModelError: what went wrong would go wrong for all clips. What was answered has been kept.
         """
-        if self.mode == "batch":
-            from model_handlers.provider_batches import write_in_batches
+        from model_handlers.provider_batches import under_way, write_in_batches
 
+        if self.mode == "batch":
             return write_in_batches(self, briefs, model)
-        return model.wait_for(_Asking(self, model).all(briefs))
+        if not (paid := under_way(self, briefs)):
+            return model.wait_for(_Asking(self, model).all(briefs))
+        as_batch = copy.copy(self)  # an earlier run asked these by a batch, which is waited for and not paid for twice
+        as_batch.mode = "batch"
+        collected = dict(zip(paid, write_in_batches(as_batch, [briefs[n] for n in paid], model), strict=True))
+        others = [n for n in range(len(briefs)) if n not in collected]
+        asked = model.wait_for(_Asking(self, model).all([briefs[n] for n in others]))
+        return [draft for _, draft in sorted({**collected, **dict(zip(others, asked, strict=True))}.items())]
 
     def question(self, brief: Brief, dialect: Dialect) -> dict[str, Any]:
         """The body of the request that asks for a clip's caption."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,8 +19,10 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from model_handlers.api_writer import ApiWriter, check_refusals, prompt_tokens
+from model_handlers.llm import harmless
 from model_handlers.pace import NoAnswer, Then, backoff_s
 from model_handlers.provider import Connection, refusal
+from model_handlers.weights import ModelError
 from model_handlers.writers import Brief, Draft
 
 if TYPE_CHECKING:
@@ -68,9 +71,12 @@ class PendingBatches:
             try:
                 with FileSystems.open(match.path) as file:
                     noted = json.loads(file.read())
+                found[noted["batch"]] = set(noted["questions"])
             except (OSError, BeamIOError):  # somebody else has just collected it
                 continue
-            found[noted["batch"]] = set(noted["questions"])
+            except (ValueError, LookupError, TypeError):
+                said = f"{match.path}, the note of a batch under way, is damaged; delete it to ask, and pay, again"
+                raise ModelError(said) from None
         return found
 
     def close(self, batch_id: str) -> None:
@@ -100,6 +106,12 @@ def write_in_batches(writer: ApiWriter, briefs: Sequence[Brief], connection: Con
     )
     with client:
         return _Batches(writer, connection, client).all(briefs)
+
+
+def under_way(writer: ApiWriter, briefs: Sequence[Brief]) -> list[int]:
+    """The numbers of the briefs that are asked by a batch which nobody has collected yet."""
+    noted = set().union(*writer.pending.open().values()) if writer.pending else set()
+    return [number for number, brief in enumerate(briefs) if question_id(brief, writer) in noted] if noted else []
 
 
 def question_id(brief: Brief, writer: ApiWriter) -> str:
@@ -141,6 +153,7 @@ class _Batches:
         self.refused: list[tuple[Brief, Draft]] = []
         self.reserved: dict[str, float] = {}
         self.stopped: NoAnswer | None = None
+        self.problem = ""  # what the provider said of a batch that failed
 
     def all(self, briefs: Sequence[Brief]) -> list[Draft]:
         self.briefs = {question_id(brief, self.writer): brief for brief in briefs}
@@ -165,7 +178,7 @@ class _Batches:
         check_refusals(self.writer, self.refused, len(self.briefs), self.provider)
         for brief, draft in self.refused:
             self._keep(brief, draft)
-        lost = Draft(error="its batch came to nothing, twice", retryable=True)
+        lost = Draft(error=f"its batch came to nothing, twice{self.problem}", retryable=True)
         return [self.drafts.get(question_id(brief, self.writer), lost) for brief in briefs]
 
     def _open(self) -> list[str]:
@@ -233,16 +246,19 @@ class _Batches:
         return _Batch(
             batch.status,
             tuple(name for name in (batch.output_file_id, batch.error_file_id) if name),
-            self.connection.secret.scrub("; ".join(problems))[:300],
+            self.connection.secret.scrub(harmless("; ".join(problems))),
         )
 
     def _take(self, batch_id: str, batch: _Batch, questions: set[str]) -> None:
-        taken = set(questions & self.briefs.keys())
+        if batch.problem:
+            self.problem = f": {batch.problem}"
+            logging.getLogger(__name__).warning("batch %s %s: %s", batch_id, batch.status, batch.problem)
         for file_id in batch.files:
             for line in self._lines(file_id):
                 self._read(line)
         if self.pending:
-            if rest := questions - taken:
+            noted = self.pending.open().get(batch_id, set())  # others may have collected theirs meanwhile
+            if rest := (questions & noted) - self.briefs.keys():
                 self.pending.add(batch_id, rest)
             else:
                 self.pending.close(batch_id)

@@ -175,6 +175,8 @@ class LlmServer:
             answered = {"completed": len(lines), "expired": len(lines) // 2, "cancelled": len(lines) // 3}.get(end, 0)
             self._run_batch(batch, lines[:answered], lines[answered:], key)
             batch["status"] = end
+            if end == "failed":
+                batch["errors"] = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "Too many."}]}
         return as_json(batch)
 
     def _run_batch(self, batch: dict[str, Any], done: list[bytes], undone: list[bytes], key: str) -> None:

@@ -512,6 +512,8 @@ def test_the_fingerprint_follows_what_changes_the_answer_and_nothing_else() -> N
         ({"base_url": "ftp://host"}, "no http"),
         ({"in_flight": 0}, "in_flight"),
         ({"price_in": -1}, "price_in"),
+        ({"price_in": float("nan")}, "price_in"),
+        ({"patience_s": float("inf")}, "patience_s"),
         ({"batch_discount": 1.0}, "batch_discount"),
         ({"extra_body": {"stream": True}}, "stream"),
     ],

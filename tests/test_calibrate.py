@@ -152,6 +152,8 @@ def test_ratings_are_words_or_numbers(tmp_path: Path) -> None:
         (("clip_id,rating", "a,4", "b,nan"), "line 3: rating is 'nan'"),
         (("clip_id,rating", "a,four"), "line 2: rating is 'four'"),
         (("clip_id,good", " ,1"), "line 2: it has no clip_id"),
+        (("clip_id,good,caption", 'a,1,"A dog', "b,0,A cat"), "no ratings can be read.*unexpected end"),
+        (("clip_id,good,good", "a,1,0"), "two columns are called good"),
     ],
 )
 def test_a_line_that_cannot_be_understood_is_named(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:

@@ -62,11 +62,23 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path: Path) -> None:
         ("media = {", "decode = {", "name of a step"),
         ("[filters.silence]", "[filters.labels]\nall_of = []\n[filters.silence]", "at least 1 item"),
         ('tags = "loudness"', 'tags = "tagz"', "needs the cue 'tagz'"),
+        ("[filters.silence]", '[checks]\ntries = "3"\n[filters.silence]', "checks.tries: .*valid integer"),
+        ("[filters.silence]", "[checks]\ntries = true\n[filters.silence]", "checks.tries: .*valid integer"),
+        ("[filters.silence]", '[checks]\ntranscripts = ["said"]\n[filters.silence]', "no cue 'said'"),
+        ("[filters.silence]", "[checks]\nboilerplate = nan\n[filters.silence]", "checks.boilerplate"),
+        ("below_dbfs = -50", "below_dbfs = 2026-01-01", "valid number"),
     ],
 )
 def test_a_mistake_in_a_profile_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_profile(profile_file(tmp_path, PROFILE.replace(old, new))).handlers()
+
+
+def test_what_a_threshold_rests_on_has_no_condition(tmp_path: Path) -> None:
+    clap = 'clap = { handler = "audio_embedding:AudioEmbedding", when = { cue = "loudness" } }'
+    text = PROFILE.replace("[filters.silence]", f"{clap}\n[similarity]\n[filters.silence]")
+    with pytest.raises(ConfigError, match=r"similarity: its cue 'clap' has a condition"):
+        load_profile(profile_file(tmp_path, text))
 
 
 def test_an_unknown_profile_lists_those_there_are() -> None:

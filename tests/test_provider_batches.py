@@ -125,6 +125,46 @@ def test_what_comes_to_nothing_twice_may_be_asked_next_time(tmp_path: Path) -> N
         assert not PendingBatches(str(tmp_path)).open()
 
 
+def test_what_a_provider_says_of_a_batch_that_failed_is_told() -> None:
+    with llm_server(batch_ends=["failed", "failed"]) as server:
+        drafts = written(writer(server), briefs(3))
+    assert [draft.error for draft in drafts] == ["its batch came to nothing, twice: Too many."] * 3
+
+
+def test_who_changes_the_mode_waits_for_the_batch_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with llm_server() as server:
+        with monkeypatch.context() as patched:
+            patched.setattr(provider_batches.time, "sleep", killed)
+            with pytest.raises(KeyboardInterrupt):
+                written(writer(server, tmp_path), briefs(10, 5))
+        drafts = written(writer(server, tmp_path, mode="requests", price_in=1.0, price_out=1.0), briefs(20))
+        assert [draft.caption for draft in drafts] == captions(20)
+        assert server.answered == 20, "ten in the batch, ten by single requests"
+        assert len(server.batches) == 1
+        prices = [draft.dollars / (draft.tokens_in + draft.tokens_out) * 1e6 for draft in drafts]
+        assert prices == pytest.approx([1.0] * 5 + [0.5] * 10 + [1.0] * 5)
+
+
+def test_a_damaged_note_of_a_batch_stops_the_run_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "0.json").write_text('{"batch": "batch_1", "quest')
+    with (
+        llm_server() as server,
+        pytest.raises(ModelError, match=r"0\.json, the note .* delete it to ask, and pay"),
+    ):
+        written(writer(server, tmp_path), briefs(1))
+
+
+def test_in_batch_mode_more_briefs_go_together() -> None:
+    assert ApiWriter(model="any").batch_size == 256
+    assert ApiWriter(model="any", mode="batch").batch_size == 10_000
+    assert ApiWriter(model="any", mode="batch", batch_size=500).batch_size == 500
+
+
 def test_errors_of_single_questions_in_a_batch() -> None:
     with llm_server(script=["", "400", "429", "500", "reset", "garbage", "content_filter", "length"]) as server:
         drafts = written(writer(server), briefs(10))
