@@ -26,17 +26,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import PreTrainedTokenizerFast
 
+from demo import training
 from demo.train_audio_tags import through_aac
-from demo.training import (
-    TRAINING_SEED,
-    as_a_run_sees_them,
-    bars,
-    held_out_scenes,
-    measured_on,
-    read_options,
-    save_figures,
-    training_scenes,
-)
 from demo.world import SOURCES, Scene, synthesise_audio
 from model_handlers.audio_caption import AudioCaption
 from model_handlers.base import Example
@@ -73,9 +64,11 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 def listen(scenes: int, tokenizer: PreTrainedTokenizerFast, bar: Progress) -> tuple[Tensor, Tensor, Tensor]:
     """Returns log-mels float16 (scenes, 64, 1001), sentences int64 (scenes, words), and what sounds (scenes, 16)."""
-    rng = np.random.default_rng(TRAINING_SEED)
+    rng = np.random.default_rng(training.TRAINING_SEED)
     mels, texts, things = [], [], []
-    for number, scene in enumerate(bar.track(training_scenes(scenes), total=scenes, description="synthesising")):
+    for number, scene in enumerate(
+        bar.track(training.training_scenes(scenes), total=scenes, description="synthesising")
+    ):
         if number % 3:
             audio = synthesise_audio(scene, RATE)
         else:
@@ -105,11 +98,7 @@ def train(model: EffB2Trm, mels: Tensor, words: Tensor, things: Tensor, steps: i
             sentence = words[chosen]
             logits = model.decoder(sentence[:, :-1], features)
             loss = loss + cross_entropy(logits.flatten(0, 1), sentence[:, 1:].flatten(), ignore_index=PAD)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        rate.step()
+        training.learn(loss, model.parameters(), optimiser, rate)
     model.eval()
 
 
@@ -127,8 +116,8 @@ def evaluate(out: Path, clips: int, bar: Progress) -> dict[str, Any]:
     """Returns how often a caption says exactly what is heard, on MP4 clips of seeds that training never saw."""
     handler = AudioCaption(name="audio_caption", model=str(out), device="cpu")
     captioner, named, exact, wrong = handler.load(), 0, 0, []
-    scenes = held_out_scenes(clips)
-    for scene, audio in as_a_run_sees_them(scenes, handler.view, bar):
+    scenes = training.held_out_scenes(clips)
+    for scene, audio in training.as_a_run_sees_them(scenes, handler.view, bar):
         (items,) = handler.predict([Example(scene.clip_id, audio)], captioner)
         said = items[0].text if items else ""
         named += any(SOURCES[name].phrase in said for name in scene.sources)
@@ -136,7 +125,7 @@ def evaluate(out: Path, clips: int, bar: Progress) -> dict[str, Any]:
         if said != heard(scene):
             wrong.append({"clip_id": scene.clip_id, "said": said, "true": heard(scene)})
     figures = {"names_a_source": round(named / len(scenes), 4), "all_right": round(exact / len(scenes), 4)}
-    return {**measured_on(scenes), **figures, "wrong": wrong}
+    return {**training.measured_on(scenes), **figures, "wrong": wrong}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -149,20 +138,19 @@ def main(arguments: list[str] | None = None) -> None:
         "steps": (4000, f"batches of {BATCH} clips; the learning rate needs 100 to rise and fall"),
         "clips": (200, "held-out clips to measure on"),
     }
-    options = read_options(parser, arguments, OUT, sizes, least={"steps": 100})
-    with bars() as bar:
-        if not options.evaluate_only:
-            torch.manual_seed(0)
-            tokenizer = make_tokenizer()
-            assert tokenizer.convert_tokens_to_ids(["<pad>", "<start>", "<end>"]) == [PAD, START, END]
-            config = EffB2TrmConfig(
-                vocab_size=len(tokenizer), decoder_emb_dim=64, width_coefficient=0.3, depth_coefficient=0.4
-            )
-            model = EffB2Trm(config, dropout=0.0)
-            train(model, *listen(options.scenes, tokenizer, bar), options.steps, bar)
-            save(model, config, tokenizer, options.out)
-        figures = evaluate(options.out.resolve(), options.clips, bar)
-    save_figures(options.out, figures)
+
+    def trained(options: argparse.Namespace, bar: Progress) -> None:
+        torch.manual_seed(0)
+        tokenizer = make_tokenizer()
+        assert tokenizer.convert_tokens_to_ids(["<pad>", "<start>", "<end>"]) == [PAD, START, END]
+        config = EffB2TrmConfig(
+            vocab_size=len(tokenizer), decoder_emb_dim=64, width_coefficient=0.3, depth_coefficient=0.4
+        )
+        model = EffB2Trm(config, dropout=0.0)
+        train(model, *listen(options.scenes, tokenizer, bar), options.steps, bar)
+        save(model, config, tokenizer, options.out)
+
+    training.command(parser, arguments, OUT, sizes, trained, evaluate, least={"steps": 100})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ HTSAT and RoBERTa are transformers' own, only narrow, and saved as any CLAP is, 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
 
+from demo import training
 from demo.sentences import NAMES, heard_in, make_tokenizer, sentence
 from demo.train_audio_tags import BIT_RATES, through_aac
 from demo.world import (
@@ -194,7 +194,7 @@ def train(sounds: Sounds, processor: ClapProcessor, steps: int, progress: Progre
     helpers = nn.ModuleList([nn.Linear(WIDTH, len(NAMES)), nn.Linear(WIDTH, len(NAMES))])
     weights = [*model.parameters(), *helpers.parameters()]
     optimiser = torch.optim.AdamW(weights, lr=PEAK_RATE, weight_decay=0.02)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: training.half_cosine(step, steps, WARM_UP))
     bar = progress.add_task("training", total=steps)
     for step, pairs in enumerate(batches(sounds, steps)):
         longer = torch.zeros(BATCH, 1, dtype=torch.bool)
@@ -208,11 +208,7 @@ def train(sounds: Sounds, processor: ClapProcessor, steps: int, progress: Progre
         named = F.binary_cross_entropy_with_logits(helpers[0](heard), pairs.heard)
         named = named + F.binary_cross_entropy_with_logits(helpers[1](said), pairs.said)
         loss = contrast + 5 * F.mse_loss(cosines, wanted) + named
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimiser.step()
-        rate.step()
+        training.learn(loss, weights, optimiser, rate)
         with torch.no_grad():  # as in CLIP
             model.logit_scale_a.clamp_(0, math.log(100))
             model.logit_scale_t.clamp_(0, math.log(100))
@@ -227,11 +223,6 @@ def _contrast(logits: Tensor, wanted: Tensor) -> Tensor:
     right = (wanted > 0.999).float()
     rows = right.sum(1) > 0
     return F.cross_entropy(logits[rows], right[rows] / right[rows].sum(1, keepdim=True))
-
-
-def _rate(step: int, steps: int) -> float:
-    """Share of the peak learning rate: a linear rise, then half a cosine down to 1 %."""
-    return min(1.0, (step + 1) / WARM_UP) * (0.505 + 0.495 * math.cos(math.pi * step / steps))
 
 
 @dataclass(frozen=True)
@@ -274,9 +265,9 @@ def with_other_sound(scene: Scene) -> Scene:
     return replace(scene, sources=tuple(sorted(names)))
 
 
-def score(model: str, scenes: Sequence[Scene], progress: Progress) -> Scores:
+def score(model: Path, scenes: Sequence[Scene], progress: Progress) -> Scores:
     """Scores captions of `scenes` by the production handlers, on their MP4 files."""
-    cue = AudioEmbedding(name="clap", model=model, device="cpu")
+    cue = AudioEmbedding(name="clap", model=str(model), device="cpu")
     ear, comparer = cue.load(), cue.scorer()
     reader = comparer.load()
 
@@ -307,7 +298,7 @@ def best_threshold(scores: Scores) -> float:
     return round(float(middles[gaps.argmax()]), 3)
 
 
-def evaluate(model: str, clips: int, progress: Progress) -> dict[str, Any]:
+def evaluate(model: Path, clips: int, progress: Progress) -> dict[str, Any]:
     """Chooses a threshold on one held-out seed and measures it on others.
 
     Args:
@@ -350,29 +341,18 @@ def main(arguments: list[str] | None = None) -> None:
         epilog="DIR then holds the model, as a profile's row may name it, and DIR.json a threshold for [similarity] "
         "and the shares of held-out captions that are kept or dropped at it.",
     )
-    parser.add_argument(
-        "--out", type=Path, default=OUT, metavar="DIR", help="where the model goes (default %(default)s)"
-    )
-    parser.add_argument("--sounds", type=int, default=2000, help="sounds to learn from (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=2200, help=f"steps of {BATCH} sounds (default %(default)s)")
-    parser.add_argument("--clips", type=int, default=40, help="held-out clips of each seed (default %(default)s)")
-    parser.add_argument("--evaluate-only", action="store_true", help="measure the model that is in DIR")
-    options = parser.parse_args(arguments)
-    if min(options.sounds, options.steps, options.clips) < 1:
-        parser.error("--sounds, --steps and --clips are 1 or more")
-    torch.set_num_threads(1)  # sums over threads would differ in their last digits from machine to machine
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        if not options.evaluate_only:
-            processor = make_processor()
-            sounds = make_sounds(options.sounds, processor, progress)
-            train(sounds, processor, options.steps, progress).save_pretrained(options.out)
-            processor.save_pretrained(options.out)
-            # It is written for its owner alone, but everybody installs it.
-            (options.out / "model.safetensors").chmod(0o644)
-        metrics = evaluate(str(options.out.resolve()), options.clips, progress)
-    options.out.with_suffix(".json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(metrics, indent=1))
+    sizes = {
+        "sounds": (2000, "sounds to learn from"),
+        "steps": (2200, f"steps of {BATCH} sounds"),
+        "clips": (40, "held-out clips of each seed"),
+    }
+
+    def trained(options: argparse.Namespace, progress: Progress) -> None:
+        processor = make_processor()
+        sounds = make_sounds(options.sounds, processor, progress)
+        training.save_pretrained(options.out, train(sounds, processor, options.steps, progress), processor)
+
+    training.command(parser, arguments, OUT, sizes, trained, evaluate)
 
 
 if __name__ == "__main__":

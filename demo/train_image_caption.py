@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,17 +31,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from demo.training import (
-    TRAINING_SEED,
-    as_a_run_sees_them,
-    bars,
-    held_out_scenes,
-    measured_on,
-    read_options,
-    save_figures,
-    save_pretrained,
-    training_scenes,
-)
+from demo import training
 from demo.world import PLACES, SOURCES, image_caption, render_frame
 from model_handlers.base import Example
 from model_handlers.image_caption import ImageCaption
@@ -142,10 +131,10 @@ class Pictures:
 
 def draw_pictures(scenes: int, processor: Blip2Processor, progress: Progress) -> Pictures:
     """Draws two pictures each of `scenes` scenes, spoilt a little as a video encoder and a camera would."""
-    rng = np.random.default_rng(TRAINING_SEED)
+    rng = np.random.default_rng(training.TRAINING_SEED)
     texts: list[str] = []
     pixels, things, places = [], [], []
-    for scene in progress.track(training_scenes(scenes), total=scenes, description="drawing"):
+    for scene in progress.track(training.training_scenes(scenes), total=scenes, description="drawing"):
         first = scene.events[0]
         sounding = first[int(rng.integers(len(first)))] + rng.uniform(0, 0.3)
         frames = [_spoil(render_frame(scene, t_s), rng) for t_s in (rng.uniform(0, scene.duration_s), sounding)]
@@ -182,11 +171,11 @@ def train(pictures: Pictures, processor: Blip2Processor, steps: int, progress: P
     A helper reads things and places off the mean of the vision transformer's tokens, alone at first, beside the
     caption's cross-entropy later, and is dropped in the end: captions alone say too little of what there is to see.
     """
-    torch.manual_seed(TRAINING_SEED)
+    torch.manual_seed(training.TRAINING_SEED)
     model = make_model(processor).train()
     helper = nn.Linear(model.config.vision_config.hidden_size, len(SOURCES) + len(PLACES))
     optimiser = torch.optim.AdamW([*model.parameters(), *helper.parameters()], lr=PEAK_RATE, weight_decay=0.02)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: training.half_cosine(step, steps, WARM_UP))
     mean = torch.tensor(processor.image_processor.image_mean)[:, None, None]
     std = torch.tensor(processor.image_processor.image_std)[:, None, None]
     pad = processor.tokenizer.pad_token_id
@@ -211,23 +200,14 @@ def train(pictures: Pictures, processor: Blip2Processor, steps: int, progress: P
             guess[:, : len(SOURCES)], pictures.things[chosen]
         )
         loss = loss + 0.3 * nn.functional.cross_entropy(guess[:, len(SOURCES) :], pictures.places[chosen])
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        rate.step()
+        training.learn(loss, model.parameters(), optimiser, rate)
         if step % 20 == 0:
             progress.update(bar, completed=step, description=f"training, loss {loss.item():.3f}")
     progress.update(bar, completed=steps)
     return model.eval()
 
 
-def _rate(step: int, steps: int) -> float:
-    """Share of the peak learning rate: a linear rise, then half a cosine down to 1 %."""
-    return min(1.0, (step + 1) / WARM_UP) * (0.505 + 0.495 * math.cos(math.pi * step / steps))
-
-
-def evaluate(model: str, clips: int, progress: Progress) -> dict[str, Any]:
+def evaluate(model: Path, clips: int, progress: Progress) -> dict[str, Any]:
     """Captions the middle frames of real MP4 clips with held-out seeds by the production handler.
 
     Args:
@@ -238,12 +218,12 @@ def evaluate(model: str, clips: int, progress: Progress) -> dict[str, Any]:
     Returns:
         Shares of clips with the right place, with all things right, and with both.
     """
-    handler = ImageCaption(name="image_caption", model=model)
+    handler = ImageCaption(name="image_caption", model=str(model))
     captioner = handler.load()
-    scenes = held_out_scenes(clips)
+    scenes = training.held_out_scenes(clips)
     counts = {"place": 0, "things": 0, "both": 0}
     wrong = []
-    for scene, frame in as_a_run_sees_them(scenes, handler.view, progress):
+    for scene, frame in training.as_a_run_sees_them(scenes, handler.view, progress):
         (items,) = handler.predict([Example(scene.clip_id, frame)], captioner)
         said = items[0].text if items else ""
         right = {
@@ -256,7 +236,7 @@ def evaluate(model: str, clips: int, progress: Progress) -> dict[str, Any]:
         if not right["both"]:
             wrong.append({"clip_id": scene.clip_id, "said": said, "true": image_caption(scene)})
     return {
-        **measured_on(scenes),
+        **training.measured_on(scenes),
         **{f"{what}_right": round(count / len(scenes), 4) for what, count in counts.items()},
         "wrong": wrong,
     }
@@ -276,14 +256,13 @@ def main(arguments: list[str] | None = None) -> None:
         "steps": (7000, f"steps of {BATCH} pictures"),
         "clips": (200, "held-out clips to measure on"),
     }
-    options = read_options(parser, arguments, OUT, sizes)
-    with bars() as progress:
-        if not options.evaluate_only:
-            processor = make_processor()
-            pictures = draw_pictures(options.scenes, processor, progress)
-            save_pretrained(options.out, train(pictures, processor, options.steps, progress), processor)
-        figures = evaluate(str(options.out.resolve()), options.clips, progress)
-    save_figures(options.out, figures)
+
+    def trained(options: argparse.Namespace, progress: Progress) -> None:
+        processor = make_processor()
+        pictures = draw_pictures(options.scenes, processor, progress)
+        training.save_pretrained(options.out, train(pictures, processor, options.steps, progress), processor)
+
+    training.command(parser, arguments, OUT, sizes, trained, evaluate)
 
 
 if __name__ == "__main__":

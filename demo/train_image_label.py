@@ -23,17 +23,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
 
+from demo import training
 from demo.train_image_caption import draw_pictures
 from demo.train_image_caption import make_processor as make_caption_processor
-from demo.training import (
-    as_a_run_sees_them,
-    bars,
-    held_out_scenes,
-    measured_on,
-    read_options,
-    save_figures,
-    save_pretrained,
-)
 from demo.world import SOURCES
 from model_handlers.base import Example
 from model_handlers.image_label import ImageLabel, unit
@@ -122,11 +114,7 @@ def train(
         wanted = things[chosen]
         loss = -(log_softmax(logits, 1) * wanted / wanted.sum(1, keepdim=True)).sum(1).mean()
         loss = loss + 5 * binary_cross_entropy_with_logits(helper(seen.last_hidden_state.mean(1)), wanted)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        rate.step()
+        training.learn(loss, model.parameters(), optimiser, rate)
         with torch.no_grad():
             model.logit_scale.clamp_(max=4.6)  # a factor of 100, as in CLIP's own training
     model.eval()
@@ -136,11 +124,11 @@ def evaluate(out: Path, clips: int, bar: Progress) -> dict[str, Any]:
     """Returns how often the first label is in the picture, on MP4 clips of seeds that training never saw."""
     handler = ImageLabel(name="image_label", model=str(out), labels=tuple(SOURCES), template=TEMPLATE, device="cpu")
     labeller, right = handler.load(), 0
-    scenes = held_out_scenes(clips)
-    for scene, frame in as_a_run_sees_them(scenes, handler.view, bar):
+    scenes = training.held_out_scenes(clips)
+    for scene, frame in training.as_a_run_sees_them(scenes, handler.view, bar):
         ((first, *_),) = handler.predict([Example(scene.clip_id, frame)], labeller)
         right += first.text in scene.sources
-    return {**measured_on(scenes), "first_right": round(right / len(scenes), 4)}
+    return {**training.measured_on(scenes), "first_right": round(right / len(scenes), 4)}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -153,17 +141,16 @@ def main(arguments: list[str] | None = None) -> None:
         "steps": (5000, f"batches of {BATCH} pictures; the learning rate needs 100 to rise and fall"),
         "clips": (200, "held-out clips to measure on"),
     }
-    options = read_options(parser, arguments, OUT, sizes, least={"steps": 100})
-    with bars() as bar:
-        if not options.evaluate_only:
-            torch.manual_seed(0)
-            processor = make_processor()
-            model = make_model(processor)
-            pictures = draw_pictures(options.scenes, make_caption_processor(), bar)
-            train(model, processor, pictures.pixels, pictures.things, options.steps, bar)
-            save_pretrained(options.out, model, processor)
-        figures = evaluate(options.out.resolve(), options.clips, bar)
-    save_figures(options.out, figures)
+
+    def trained(options: argparse.Namespace, bar: Progress) -> None:
+        torch.manual_seed(0)
+        processor = make_processor()
+        model = make_model(processor)
+        pictures = draw_pictures(options.scenes, make_caption_processor(), bar)
+        train(model, processor, pictures.pixels, pictures.things, options.steps, bar)
+        training.save_pretrained(options.out, model, processor)
+
+    training.command(parser, arguments, OUT, sizes, trained, evaluate, least={"steps": 100})
 
 
 if __name__ == "__main__":

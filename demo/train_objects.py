@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,19 +29,9 @@ from transformers import (
     GroundingDinoProcessor,
 )
 
+from demo import training
 from demo.boxes import detection_loss, focal, overlaps, stands_at
 from demo.drawing import thing_boxes
-from demo.training import (
-    TRAINING_SEED,
-    as_a_run_sees_them,
-    bars,
-    held_out_scenes,
-    measured_on,
-    read_options,
-    save_figures,
-    save_pretrained,
-    training_scenes,
-)
 from demo.world import SOURCES, render_frame
 from model_handlers.base import Example
 from model_handlers.objects import VOCABULARY, Objects, box_overlap
@@ -135,11 +124,11 @@ class Pictures:
 
 def draw_pictures(scenes: int, processor: GroundingDinoProcessor, progress: Progress) -> Pictures:
     """Draws a picture each of `scenes` scenes, at rest or in action, spoilt a little as a camera and encoder would."""
-    rng = np.random.default_rng(TRAINING_SEED)
+    rng = np.random.default_rng(training.TRAINING_SEED)
     frames = torch.empty(scenes, 3, HEIGHT, WIDTH, dtype=torch.uint8)
     boxes = torch.zeros(scenes, 2, 4)
     things = torch.full((scenes, 2), -1)
-    for row, scene in enumerate(progress.track(training_scenes(scenes), total=scenes, description="drawing")):
+    for row, scene in enumerate(progress.track(training.training_scenes(scenes), total=scenes, description="drawing")):
         first = scene.events[0]
         sounding = first[int(rng.integers(len(first)))] + rng.uniform(0, 0.3)
         t_s = sounding if rng.random() < 0.5 else rng.uniform(0, scene.duration_s)
@@ -217,7 +206,7 @@ def look(pictures: Pictures, processor: GroundingDinoProcessor, steps: int, prog
     helper = nn.Conv2d(backbone.channels[-1], len(THINGS), 1)
     nn.init.constant_(cast(torch.Tensor, helper.bias), -4.0)  # at first, nothing is there
     optimiser = torch.optim.AdamW([*backbone.parameters(), *helper.parameters()], lr=2 * PEAK_RATE, weight_decay=0.05)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: training.half_cosine(step, steps, WARM_UP))
     bar = progress.add_task("looking", total=steps)
     for step in range(steps):
         shown, boxes, things = draw_batch(pictures, processor)
@@ -226,7 +215,7 @@ def look(pictures: Pictures, processor: GroundingDinoProcessor, steps: int, prog
         wanted = torch.zeros_like(guess)
         wanted[picture, place, things[picture, thing]] = 1.0
         loss = focal(guess, wanted, 0.25) / max(len(picture), 1)
-        _step(loss, backbone, optimiser, rate)
+        training.learn(loss, backbone.parameters(), optimiser, rate)
         if step % 20 == 0:
             progress.update(bar, completed=step, description=f"looking, loss {loss.item():.3f}")
     progress.update(bar, completed=steps)
@@ -244,7 +233,7 @@ def train(
     paper's matching of one box a thing.
     """
     torch.manual_seed(1)
-    rng = np.random.default_rng(TRAINING_SEED)
+    rng = np.random.default_rng(training.TRAINING_SEED)
     model = make_model(processor).train()
     backbone, places = model.model.backbone.conv_encoder.model, places_of(model)
     backbone.load_state_dict(seen)
@@ -253,14 +242,14 @@ def train(
     optimiser = torch.optim.AdamW(
         [{"params": fresh}, {"params": backbone.parameters(), "lr": PEAK_RATE / 4}], lr=PEAK_RATE, weight_decay=0.02
     )
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: training.half_cosine(step, steps, WARM_UP))
     bar = progress.add_task("training", total=steps)
     for step in range(steps):
         shown, boxes, things = draw_batch(pictures, processor)
         text, column_of = draw_prompt(processor, rng)
         columns = torch.where(things >= 0, column_of[things.clamp(min=0)], -1)
         loss = total_loss(model, shown, text, boxes, columns, places)
-        _step(loss, model, optimiser, rate)
+        training.learn(loss, model.parameters(), optimiser, rate)
         if step % 20 == 0:
             progress.update(bar, completed=step, description=f"training, loss {loss.item():.3f}")
     progress.update(bar, completed=steps)
@@ -311,25 +300,7 @@ def total_loss(
     return loss
 
 
-def _step(
-    loss: torch.Tensor,
-    clipped: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    rate: torch.optim.lr_scheduler.LambdaLR,
-) -> None:
-    optimiser.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(clipped.parameters(), 1.0)
-    optimiser.step()
-    rate.step()
-
-
-def _rate(step: int, steps: int) -> float:
-    """Share of the peak learning rate: a linear rise, then half a cosine down to 1 %."""
-    return min(1.0, (step + 1) / WARM_UP) * (0.505 + 0.495 * math.cos(math.pi * step / steps))
-
-
-def evaluate(model: str, clips: int, progress: Progress) -> dict[str, Any]:
+def evaluate(model: Path, clips: int, progress: Progress) -> dict[str, Any]:
     """Looks for the world's sixteen things in the middle frames of real MP4 clips with held-out seeds, as a run does.
 
     Args:
@@ -341,12 +312,12 @@ def evaluate(model: str, clips: int, progress: Progress) -> dict[str, Any]:
         Shares of the things that are found by name, and by name with a box that overlaps the truth by half; share of
         the items that are true; false items a picture; mean overlap of the boxes found; CPU seconds a frame.
     """
-    handler = Objects(name="objects", model=model, vocabulary=THINGS, device="cpu")
+    handler = Objects(name="objects", model=str(model), vocabulary=THINGS, device="cpu")
     detector = handler.load()
-    scenes = held_out_scenes(clips)
+    scenes = training.held_out_scenes(clips)
     things, items_said, shares, seconds = 0, 0, [], 0.0
     wrong = []
-    for scene, frame in as_a_run_sees_them(scenes, handler.view, progress):
+    for scene, frame in training.as_a_run_sees_them(scenes, handler.view, progress):
         started = time.process_time()
         (items,) = handler.predict([Example(scene.clip_id, frame)], detector)
         seconds += time.process_time() - started
@@ -359,7 +330,7 @@ def evaluate(model: str, clips: int, progress: Progress) -> dict[str, Any]:
             said = [f"{item.text} {item.score:.2f}" for item in items]
             wrong.append({"clip_id": scene.clip_id, "said": said, "true": list(truth)})
     return {
-        **measured_on(scenes),
+        **training.measured_on(scenes),
         "things": things,
         "found": round(len(shares) / things, 4),
         "found_with_box": round(sum(share >= 0.5 for share in shares) / things, 4),
@@ -387,15 +358,14 @@ def main(arguments: list[str] | None = None) -> None:
         "steps": (2500, f"steps of {BATCH} pictures"),
         "clips": (200, "held-out clips to measure on"),
     }
-    options = read_options(parser, arguments, OUT, sizes)
-    with bars() as progress:
-        if not options.evaluate_only:
-            processor = make_processor()
-            pictures = draw_pictures(options.scenes, processor, progress)
-            seen = look(pictures, processor, options.looks, progress)
-            save_pretrained(options.out, train(pictures, processor, seen, options.steps, progress), processor)
-        figures = evaluate(str(options.out.resolve()), options.clips, progress)
-    save_figures(options.out, figures)
+
+    def trained(options: argparse.Namespace, progress: Progress) -> None:
+        processor = make_processor()
+        pictures = draw_pictures(options.scenes, processor, progress)
+        seen = look(pictures, processor, options.looks, progress)
+        training.save_pretrained(options.out, train(pictures, processor, seen, options.steps, progress), processor)
+
+    training.command(parser, arguments, OUT, sizes, trained, evaluate)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ nothing else.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -22,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from tokenizers import Regex, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
@@ -32,6 +30,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from demo import training
 from demo.cue_sheets import (
     CLAUSES,
     CUES,
@@ -179,27 +178,18 @@ def _look_back(model: LlamaForCausalLM, head: int, offset: int) -> None:
 def train(model: LlamaForCausalLM, lessons: Lessons, steps: int, progress: Progress) -> None:
     """Fits the model to the answers' tokens (cross-entropy); `model` is changed."""
     optimiser = torch.optim.AdamW(model.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: training.half_cosine(step, steps, WARM_UP))
     bar = progress.add_task("training", total=steps)
     model.train()
     for step, (tokens, answers) in zip(range(steps), lessons.batches(BATCH), strict=False):
         # Only where an answer is to be told are words predicted: the vocabulary costs more than a layer.
         hidden = model.model(tokens).last_hidden_state[:, :-1][answers[:, 1:]]
         loss = cross_entropy(model.lm_head(hidden), tokens[:, 1:][answers[:, 1:]])
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        rate.step()
+        training.learn(loss, model.parameters(), optimiser, rate)
         if step % 25 == 0:
             progress.update(bar, completed=step, description=f"training, loss {loss.item():.4f}")
     progress.update(bar, completed=steps)
     model.eval()
-
-
-def _rate(step: int, steps: int) -> float:
-    """Share of the peak learning rate: a linear rise, then half a cosine down to 1 %."""
-    return min(1.0, (step + 1) / WARM_UP) * (0.505 + 0.495 * math.cos(math.pi * step / steps))
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -209,7 +199,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
     (out / "model.safetensors").chmod(0o644)  # it is written for its owner alone, but everybody installs it
 
 
-def evaluate(model: str, clips: int, progress: Progress) -> dict[str, Any]:
+def evaluate(model: Path, clips: int, progress: Progress) -> dict[str, Any]:
     """Has the production writer caption real cue sheets of held-out seeds, and the template writer beside it.
 
     Args:
@@ -223,7 +213,7 @@ def evaluate(model: str, clips: int, progress: Progress) -> dict[str, Any]:
     """
     scenes = [scene for seed in HELD_OUT_SEEDS for scene in make_scenes(seed, clips)]
     sheets = list(real_sheets(progress.track(scenes, description="held-out clips")))
-    writer = LocalWriter(model=model, prompt=PROMPT, headings=HEADINGS, device="cpu")
+    writer = LocalWriter(model=str(model), prompt=PROMPT, headings=HEADINGS, device="cpu")
     loaded = writer.load()
     briefs = [Brief(scene.clip_id, sheet) for scene, sheet in sheets]
     started = time.perf_counter()
@@ -338,34 +328,23 @@ def main(arguments: list[str] | None = None) -> None:
         epilog="DIR then holds the model, as a profile's caption row may name it, and DIR.json: how many captions can "
         "be read, name what sounds and where, and rest on the right cues.",
     )
-    parser.add_argument(
-        "--out", type=Path, default=OUT, metavar="DIR", help="where the model goes (default %(default)s)"
-    )
-    parser.add_argument("--sheets", type=int, default=280, help="clips for real cue sheets (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"steps of {BATCH} sheets (default %(default)s)")
-    parser.add_argument(
-        "--clips", type=int, default=75, help="held-out clips of each of three seeds (default %(default)s)"
-    )
-    parser.add_argument("--evaluate-only", action="store_true", help="measure the model that is in DIR")
-    options = parser.parse_args(arguments)
-    if options.sheets < 0 or min(options.steps, options.clips) < 1:
-        parser.error("--steps and --clips are 1 or more, --sheets 0 or more")
-    torch.set_num_threads(1)  # sums over threads would differ in their last digits from machine to machine
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        if not options.evaluate_only:
-            scenes = make_scenes(TRAINING_SEED, options.sheets)
-            real = [sheet for _, sheet in real_sheets(progress.track(scenes, description="clips for real sheets"))]
-            tokenizer = make_tokenizer()
-            torch.manual_seed(TRAINING_SEED)
-            model = make_model(tokenizer)
-            lessons = Lessons(real, tokenizer, np.random.default_rng(TRAINING_SEED))
-            train(model, lessons, options.steps, progress)
-            save(model, tokenizer, options.out)
-        figures = evaluate(str(options.out.resolve()), options.clips, progress)
-    options.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    for who in ("writer", "template_writer"):
-        print(who, " · ".join(f"{what.replace('_', ' ')} {share:.1%}" for what, share in figures[who].items()))
+    sizes = {
+        "sheets": (280, "clips for real cue sheets"),
+        "steps": (STEPS, f"steps of {BATCH} sheets"),
+        "clips": (75, "held-out clips of each of three seeds"),
+    }
+
+    def trained(options: argparse.Namespace, progress: Progress) -> None:
+        scenes = make_scenes(TRAINING_SEED, options.sheets)
+        real = [sheet for _, sheet in real_sheets(progress.track(scenes, description="clips for real sheets"))]
+        tokenizer = make_tokenizer()
+        torch.manual_seed(TRAINING_SEED)
+        model = make_model(tokenizer)
+        lessons = Lessons(real, tokenizer, np.random.default_rng(TRAINING_SEED))
+        train(model, lessons, options.steps, progress)
+        save(model, tokenizer, options.out)
+
+    training.command(parser, arguments, OUT, sizes, trained, evaluate, least={"sheets": 0})
 
 
 if __name__ == "__main__":

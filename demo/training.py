@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,53 @@ def read_options(
     return options
 
 
-def bars() -> Progress:
-    """The progress bars of a training."""
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def command(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    out: Path,
+    sizes: Mapping[str, tuple[int, str]],
+    train: Callable[[argparse.Namespace, Progress], None],
+    evaluate: Callable[[Path, int, Progress], dict[str, Any]],
+    least: Mapping[str, int] | None = None,
+) -> None:
+    """A training's command, from its options to its figures.
+
+    Args:
+        parser: as `read_options` takes it, and so `arguments`, `out`, `sizes` and `least`; one size is ``clips``.
+        arguments: those of the command where None.
+        out: where the model goes.
+        sizes: option → its default and what it means.
+        train: leaves a model in ``options.out``.
+        evaluate: the figures of the model in a folder, on so many clips.
+        least: the least of those sizes that have another than 1.
+    """
+    options = read_options(parser, arguments, out, sizes, least)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    ) as progress:
+        if not options.evaluate_only:
+            train(options, progress)
+        figures = evaluate(options.out.resolve(), options.clips, progress)
+    save_figures(options.out, figures)
+
+
+def half_cosine(step: int, steps: int, warm_up: int) -> float:
+    """Share of the peak learning rate: a linear rise over `warm_up` steps, and half a cosine down to 1 %."""
+    return min(1.0, (step + 1) / warm_up) * (0.505 + 0.495 * math.cos(math.pi * step / steps))
+
+
+def learn(
+    loss: torch.Tensor,
+    weights: Iterable[torch.nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    rate: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """One step of an optimiser, with gradients of norm 1 at most."""
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+    optimiser.step()
+    rate.step()
 
 
 def save_pretrained(out: Path, *parts: Any) -> None:
