@@ -122,7 +122,7 @@ def write_clip(
             sound = container.add_stream(audio, rate=rate or default_rate, layout="stereo" if channels == 2 else "mono")
             assert isinstance(sound, AudioStream)
         if cover:
-            _add_cover(container)
+            add_cover(container)
         until = seconds if sound_until is None else sound_until
         _mux(container, picture, sound, times, size, (sound_from, until), channels)
     return path
@@ -167,7 +167,8 @@ def _sound_chunk(start: int, count: int, rate: int, channels: int) -> AudioFrame
     return chunk
 
 
-def _add_cover(container: OutputContainer) -> None:
+def add_cover(container: OutputContainer) -> None:
+    """Adds a picture that stands for the whole file, as music files have one."""
     stream = container.add_stream("mjpeg", rate=1)
     assert isinstance(stream, VideoStream)
     stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"

@@ -15,10 +15,9 @@ from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.container import OutputContainer
-from av.stream import Disposition
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from PIL import Image
+
+from tests.media_files import add_cover
 
 _FRONT_COVER = 3  # the type of picture, in ID3v2's and FLAC's common numbering
 _CHUNK = 1024  # samples given to an encoder at once
@@ -78,14 +77,7 @@ def _add_cover(container: OutputContainer) -> None:
     if container.format.name in ("ogg", "opus"):  # keeps the picture in a tag
         container.metadata["METADATA_BLOCK_PICTURE"] = base64.b64encode(_flac_picture(jpeg())).decode()
         return
-    stream = container.add_stream("mjpeg", rate=1)
-    assert isinstance(stream, VideoStream)
-    stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
-    stream.disposition = Disposition.attached_pic
-    picture = VideoFrame.from_ndarray(np.full((64, 64, 3), 200, np.uint8), format="rgb24").reformat(format="yuvj420p")
-    picture.pts, picture.time_base = 0, Fraction(1, 1)
-    container.mux(stream.encode(picture))
-    container.mux(stream.encode(None))
+    add_cover(container)
 
 
 def jpeg() -> bytes:
