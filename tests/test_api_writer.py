@@ -3,64 +3,23 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import pickle
-import socket
-import subprocess
-import sys
 import threading
 import time
-import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from model_handlers import pace, provider
+from model_handlers import pace
 from model_handlers.api_writer import ApiWriter, prompt_tokens
-from model_handlers.base import Item
 from model_handlers.llm import read_answer, shown_cues
-from model_handlers.pace import Dialect
 from model_handlers.weights import ModelError
 from model_handlers.writers import Attempt, Brief, Draft
-from tests.llm_server import LlmServer, llm_server
-
-HEADINGS = {"audio_tags": "what is heard"}
-KEY = "sk-proj-Zq81Lm0Pw7Tn5Rb2"
-
-
-def brief(name: str | int = "dog", **fields: Any) -> Brief:
-    return Brief(f"clip {name}", {"audio_tags": (Item(f"dog {name}", 0.9),)}, **fields)
-
-
-def writer(server: LlmServer, **fields: Any) -> ApiWriter:
-    row = {"model": "any", "base_url": server.url, "key_env": "", "headings": HEADINGS, **fields}
-    return ApiWriter(**row)
-
-
-def asked(server: LlmServer, count: int = 1, **fields: Any) -> list[Draft]:
-    told = writer(server, **fields)
-    return told.write([brief(n) for n in range(count)], told.load())
-
-
-class Kept:
-    """Keeps answers, as a run does."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, Draft]] = []
-        self.threads: set[int] = set()
-
-    def __call__(self, answers: Sequence[tuple[Brief, Draft]]) -> None:
-        self.rows.extend((told.clip_id, draft) for told, draft in answers)
-        self.threads.add(threading.get_ident())
-
-    def flush(self) -> None:
-        pass
+from tests.asking import HEADINGS, Kept, asked, brief, writer
+from tests.llm_server import llm_server
 
 
 @pytest.fixture(autouse=True)
@@ -387,109 +346,6 @@ def test_nothing_is_asked_beyond_the_budget_and_the_rest_may_be_asked_next_time(
         assert spent + sum(draft.dollars for draft in later) <= 0.1, "a copy has no budget of its own"
 
 
-# The key.
-
-
-@pytest.fixture
-def key(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("EARSHOT_TEST_KEY", KEY)
-    return KEY
-
-
-def test_the_key_is_sent_and_nothing_else_shows_it(key: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    with llm_server() as server:
-        told = writer(server, key_env="EARSHOT_TEST_KEY")
-        connection = told.load()
-        drafts = told.write([brief()], connection)
-        assert server.keys == [key]
-    shown = [repr(told), str(told.facts()), told.fingerprint(), repr(connection), repr(connection.secret)]
-    shown += [repr(vars(connection)), repr(drafts), caplog.text, str(pickle.dumps(told)), repr(vars(told))]
-    for text in shown:
-        assert key not in text
-    with pytest.raises(TypeError):
-        pickle.dumps(connection.secret)
-
-
-@pytest.mark.parametrize("fault", ["401", "403"])
-def test_no_message_shows_the_key_or_part_of_it(fault: str, key: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    with llm_server(script=[fault]) as server:
-        told = writer(server, key_env="EARSHOT_TEST_KEY")
-        with pytest.raises(ModelError) as caught:
-            told.write([brief()], told.load())
-    said = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + caplog.text
-    assert key not in said
-    assert "sk-" not in said
-    assert "wxyz" not in said
-    assert "(key)" in str(caught.value)
-
-
-def test_a_server_that_answers_with_the_key_does_not_get_it_into_the_records(key: str) -> None:
-    told = ApiWriter(model="any", key_env="EARSHOT_TEST_KEY")
-    secret = provider.read_key("EARSHOT_TEST_KEY", "")
-    question = told.question(brief(), Dialect("none"))
-    for content in (json.dumps({"caption": f"Say {key}.", "events": [], "abstained": ""}), f"no JSON but {key}"):
-        answer = {"choices": [{"message": {"content": content}}]}
-        assert key not in repr(told.read(answer, question, secret))
-
-
-def test_a_missing_key_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(ModelError, match=r"OPENAI_API_KEY is empty here; set it .*key_secret.*key_env = \"\""):
-        ApiWriter(model="any").load()
-
-
-def test_a_key_that_is_none_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARSHOT_TEST_KEY", "sk-abc\nHost: evil")
-    with pytest.raises(ModelError, match="holds what no key holds") as caught:
-        ApiWriter(model="any", key_env="EARSHOT_TEST_KEY").load()
-    assert "abc" not in str(caught.value)
-
-
-@contextmanager
-def secret_manager(secrets: dict[str, bytes]) -> Iterator[Any]:
-    """A real gRPC server that answers as Secret Manager does; gives a client of it."""
-    grpc = pytest.importorskip("grpc")
-    secretmanager = pytest.importorskip("google.cloud.secretmanager")
-    from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
-        SecretManagerServiceGrpcTransport,
-    )
-
-    answer = secretmanager.AccessSecretVersionResponse
-
-    def access(request: Any, context: Any) -> Any:
-        if request.name not in secrets:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"Secret [{request.name}] not found")
-        return answer(name=request.name, payload={"data": secrets[request.name]})
-
-    handler = grpc.unary_unary_rpc_method_handler(
-        access, secretmanager.AccessSecretVersionRequest.deserialize, answer.serialize
-    )
-    service = "google.cloud.secretmanager.v1.SecretManagerService"
-    server = grpc.server(ThreadPoolExecutor(1))
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"AccessSecretVersion": handler})])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-        transport = SecretManagerServiceGrpcTransport(channel=channel)
-        yield secretmanager.SecretManagerServiceClient(transport=transport)
-    finally:
-        server.stop(None)
-
-
-def test_the_key_may_lie_in_secret_manager(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "projects/p/secrets/openai/versions/3"
-    with secret_manager({name: KEY.encode() + b"\n"}) as client, llm_server() as server:
-        monkeypatch.setattr(provider, "secret_client", lambda: client)
-        told = writer(server, key_secret=name)
-        told.write([brief()], told.load())
-        assert server.keys == [KEY]
-        with pytest.raises(ModelError, match=r"key_secret projects/p/secrets/no/versions/1: .*not found"):
-            writer(server, key_secret="projects/p/secrets/no/versions/1").load()
-
-
 # The row.
 
 
@@ -528,73 +384,3 @@ def test_where_answers_are_kept_goes_along_when_the_writer_is_sent_to_a_worker()
     told = ApiWriter(model="any")
     told.answered = Kept.__call__  # type: ignore[assignment]
     assert pickle.loads(pickle.dumps(told)).answered is Kept.__call__
-
-
-# A server that others wrote.
-
-
-@pytest.fixture(scope="module")
-def transformers_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """``transformers serve`` with a tiny random chat model: its address, and the model's folder."""
-    pytest.importorskip("uvicorn")
-    folder = tiny_chat_model(tmp_path_factory.mktemp("chat") / "tiny")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "transformers"), "serve", "--port", str(port), "--device", "cpu"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    log = folder.parent / "log"
-    with open(log, "w") as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
-    try:
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline:
-            assert process.poll() is None, log.read_text()
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1", str(folder)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def tiny_chat_model(folder: Path) -> Path:
-    """A chat model of random weights, whose tokens are bytes."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    letters = pre_tokenizers.ByteLevel.alphabet()
-    vocabulary = {"<eos>": 0, **{letter: n + 1 for n, letter in enumerate(sorted(letters))}}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>")
-    wrapped.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
-    wrapped.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=8192,
-        eos_token_id=0,
-        pad_token_id=0,
-        bos_token_id=None,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-def test_a_server_that_others_wrote_is_understood(transformers_server: tuple[str, str]) -> None:
-    url, folder = transformers_server
-    told = ApiWriter(model=folder, base_url=url, key_env="", headings=HEADINGS, max_tokens=24, patience_s=120)
-    (draft,) = told.write([brief()], told.load())
-    assert draft.error == ""
-    assert draft.unreadable
-    assert draft.tokens_in > 1000, "one a byte"
-    assert 0 < draft.tokens_out <= 24
