@@ -157,7 +157,9 @@ class Chat(CueHandler[ChatModel]):
 
     def _inputs(self, processor: Any, prompts: list[str], given: list[np.ndarray]) -> Any:
         if self.sees == "audio":
-            return processor(text=prompts, audio=given, sampling_rate=self.rate, padding=True, return_tensors="pt")
+            # Only the text is padded to the longest: how long a sound has to be, its own extractor knows.
+            told = {"text_kwargs": {"padding": True}, "audio_kwargs": {"sampling_rate": self.rate}}
+            return processor(text=prompts, audio=given, return_tensors="pt", **told)
         from PIL import Image
 
         images = [[Image.fromarray(frame)] for frame in given]

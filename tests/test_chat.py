@@ -14,6 +14,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import (
+    AudioFlamingo3Config,
+    AudioFlamingo3ForConditionalGeneration,
+    AudioFlamingo3Processor,
+    MusicFlamingoConfig,
+    MusicFlamingoForConditionalGeneration,
+    MusicFlamingoProcessor,
     PreTrainedTokenizerFast,
     Qwen2AudioConfig,
     Qwen2AudioForConditionalGeneration,
@@ -106,6 +112,33 @@ def make_hearing(folder: Path) -> Path:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     Qwen2AudioProcessor(WhisperFeatureExtractor(16), tokenizer, chat_template=TEMPLATE).save_pretrained(folder)
+    return folder
+
+
+FLAMINGOS = {
+    "general": (AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration, AudioFlamingo3Processor),
+    "music": (MusicFlamingoConfig, MusicFlamingoForConditionalGeneration, MusicFlamingoProcessor),
+}
+
+
+def make_flamingo(folder: Path, kind: str) -> Path:
+    tokenizer = make_tokenizer()
+    tokens = {"audio": "<sound>", "audio_bos": "<|sound_bos|>", "audio_eos": "<|sound_eos|>"}
+    tokenizer.add_special_tokens({"additional_special_tokens": [*SPECIALS, *tokens.values()]})
+    marks = tokens if kind == "music" else {"audio": tokens["audio"]}
+    ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(token) for name, token in marks.items()}
+    audio = {"model_type": "audioflamingo3_encoder", "num_mel_bins": 16, "num_hidden_layers": 1, "hidden_size": 32}
+    audio |= {"num_attention_heads": 2, "intermediate_size": 64, "max_source_positions": 1500}
+    config, model_class, processor = FLAMINGOS[kind]
+    torch.manual_seed(0)
+    text = {**TEXT, "model_type": "qwen2", "vocab_size": len(tokenizer)}
+    model: Any = model_class(config(audio_config=audio, text_config=text, **ids))
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    heard = WhisperFeatureExtractor(16, return_attention_mask=True)
+    template = TEMPLATE.replace("<|audio_bos|><|AUDIO|><|audio_eos|>", tokens["audio"])
+    processor(heard, tokenizer, chat_template=template).save_pretrained(folder)
     return folder
 
 
@@ -248,3 +281,15 @@ def test_missing_weights_a_missing_template_and_a_missing_folder_are_named(tmp_p
 def test_a_row_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"ha(s|ve) to be"):
         Chat(name="chat", model="./nothing", **wrong)
+
+
+@pytest.mark.parametrize("kind", FLAMINGOS)
+def test_a_flamingo_hears_sounds_of_any_length_when_its_class_is_named(kind: str, tmp_path: Path) -> None:
+    name = FLAMINGOS[kind][1].__name__
+    handler = row(make_flamingo(tmp_path / "hearing", kind), architecture=name, question="What music is that?")
+    model = handler.load()
+    long = Example("long", np.random.default_rng(1).normal(0, 0.1, 16_000 * 35).astype(np.float32))
+    together = handler.predict([*sounds(), long], model)
+    alone = [handler.predict([example], model)[0] for example in (*sounds(), long)]
+    assert [[item.text for item in items] for items in together] == [[item.text for item in items] for items in alone]
+    assert len({items[0].text for items in together}) == 3
