@@ -1,4 +1,4 @@
-# make demo: clips in, captions out.  make test: everything that has to hold; make test-tfio: the other audio decoder too.
+# make demo: clips in, captions out.  make test: everything that has to hold; make test-tfio: the other audio decoder too; make test-flink: a cluster.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ TFIO_READY := $(TFIO_VENV)/.ready
 # Whoever sets this pays for it with seconds at every start: Beam and torch are thousands of files to compile.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup setup-tfio demo test test-tfio lint bench demo-models lock lock-tfio clean
+.PHONY: setup setup-tfio demo test test-tfio test-flink lint bench demo-models lock lock-tfio clean
 
 setup: $(READY)
 
@@ -43,6 +43,10 @@ test: setup lint
 test-tfio: setup-tfio
 	$(TFIO_BIN)/python -m pytest tests/tfio
 
+# The demo profile on a real Flink cluster on this machine (Linux), also with one TaskManager killed.
+test-flink: setup
+	OMP_NUM_THREADS=1 EARSHOT_TEST_FLINK=1 $(BIN)/python -m pytest tests/flink
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,4 +73,4 @@ lock-tfio: setup
 	$(BIN)/uv pip compile setup.py --extra tfio --extra test --generate-hashes --universal --python-version 3.11 --quiet --output-file requirements-tfio.lock
 
 clean:
-	rm -rf $(VENV) $(TFIO_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TFIO_VENV) .flink build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -6,12 +6,14 @@ import argparse
 
 from beam_pipeline.calibrate import add_arguments
 from beam_pipeline.config import profile_names
+from beam_pipeline.presets import preset_names
 
 DESCRIPTION = "Turn video clips into a dataset of audio captions."
 
 RUN_EPILOG = """\
 sources of clips (--clips):
   a folder or glob            every media file is one clip
+  WebDataset shards           a .tar, a glob or folder of them, or 'shards-{000000..000123}.tar' (deploy/STORAGE.md)
   AudioSet's segments CSV     with --media, and --class-labels to turn mids into names
   VGGSound's CSV              with --media
   Earshot's own CSV or JSONL  columns clip_id, uri, video_id, start_s, end_s, labels, split, source
@@ -21,6 +23,9 @@ examples:
   earshot run --profile demo --clips vggsound.csv --media '/data/vgg/{video_id}_{start:06d}.mp4' --output out/
   earshot run --profile demo --clips clips.csv --output out/ \\
       --direct_num_workers=2 --direct_running_mode=multi_processing
+  earshot run --profile demo --clips 'gs://bucket/shards-{000..123}.tar' --output gs://bucket/out/
+  earshot run --profile auto_acd --clips gs://bucket/clips.csv --output gs://bucket/out --preset l4 \\
+      --runner=DataflowRunner --project=… --region=… --temp_location=gs://bucket/tmp --sdk_container_image=…
 
 Every other option is handed to Beam.
 """
@@ -51,6 +56,9 @@ def parser() -> argparse.ArgumentParser:
         parents=[shared],
         allow_abbrev=False,
     )
+    presets = (
+        f"which machines of Dataflow, and where their GPUs go: {', '.join(preset_names())}, or the path of a .toml file"
+    )
     placed = "the place that `earshot models fetch` filled: a folder, or gs://…; default: the network"
     plan = commands.add_parser(
         "plan",
@@ -71,11 +79,12 @@ def parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--media", default="", metavar="TEMPLATE", help="where a listed clip's file is; see below")
         command.add_argument(
-            "--source-format", default="auto", choices=("auto", "media", "audioset", "vggsound", "earshot")
+            "--source-format", default="auto", choices=("auto", "media", "shards", "audioset", "vggsound", "earshot")
         )
         command.add_argument("--class-labels", default="", metavar="CSV", help="AudioSet's class_labels_indices.csv")
         command.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
         command.add_argument("--retry-failed", action="store_true", help="compute again what failed for good as well")
+        command.add_argument("--preset", default="", metavar="NAME", help=presets)
     plan.add_argument("--json", action="store_true", help="for machines")
     run.add_argument(
         "--budget",
@@ -119,6 +128,18 @@ def parser() -> argparse.ArgumentParser:
     diff.add_argument("new", nargs="?", type=int, metavar="B", help="default: the current version")
     diff.add_argument("--examples", type=_count, default=5, metavar="N", help="clips shown of each kind (default: 5)")
     diff.add_argument("--json", action="store_true", help="for machines")
+
+    status = commands.add_parser(
+        "status",
+        help="say what a version of a dataset holds",
+        description="Print the summary of a published version from its manifest alone: how many clips ended how and "
+        "why, what each step took, and which run made it of what. It may be of any engine, and in a bucket.",
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    status.add_argument("dataset", metavar="DIR", help="the dataset's folder, as given to `earshot run --output`")
+    status.add_argument("version", nargs="?", type=int, metavar="N", help="default: the current version")
+    status.add_argument("--json", action="store_true", help="for machines")
 
     gc = commands.add_parser(
         "gc",

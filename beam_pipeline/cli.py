@@ -12,7 +12,7 @@ import wave
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from beam_pipeline import calibrate
 from beam_pipeline.arguments import parser
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "caption": _caption,
             "models": _models,
             "diff": _diff,
+            "status": _summary,
             "gc": _gc,
             "calibrate": lambda options, _: calibrate.main(options),
         }
@@ -57,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         errors.print(f"earshot: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
-    except KeyboardInterrupt:
-        kept = "; nothing of this run was published, and what it computed is kept for the next"
+    except KeyboardInterrupt as stopped:
+        kept = str(stopped) or "; nothing of this run was published, and what it computed is kept for the next"
         errors.print(
             f"earshot: stopped{kept if options.command in ('run', 'demo') else ''}", style="red", soft_wrap=True
         )
@@ -66,24 +67,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, flags: list[str]) -> int:
-    from beam_pipeline.run import foresee, run
-    from beam_pipeline.show import captions_table, console, plan_table, summary
+    from beam_pipeline.options import beam_options, is_awaited
+    from beam_pipeline.run import foresee, launch, run
+    from beam_pipeline.show import captions_table, console, handed_over, plan_table, summary
     from transforms import versions
 
     profile, source = _profile(options), _source(options)
     own = [name.replace("_", "-") for name in vars(options)]
     if "://" not in options.output and versions.numbers(options.output):  # else nothing is known, or it takes long
-        console.print(plan_table(foresee(profile, source, options.output, flags, options.retry_failed, own)))
-    result = run(
-        profile,
-        source,
-        options.output,
-        flags,
-        retry_failed=options.retry_failed,
-        budget_dollars=options.budget,
-        shards=options.shards,
-        own_options=own,
-    )
+        found = foresee(profile, source, options.output, flags, options.retry_failed, own, options.preset)
+        console.print(plan_table(found))
+    given: dict[str, Any] = {
+        "retry_failed": options.retry_failed,
+        "budget_dollars": options.budget,
+        "shards": options.shards,
+        "own_options": own,
+        "preset": options.preset,
+    }
+    if not is_awaited(beam_options(flags, own)):
+        handed_over(launch(profile, source, options.output, flags, **given))
+        return 0
+    result = run(profile, source, options.output, flags, **given)
     first = [caption for caption, _ in zip(result.read("captions"), range(10), strict=False)]
     if first:
         console.print(captions_table(first, "The first captions"))
@@ -96,7 +100,9 @@ def _plan(options: argparse.Namespace, flags: list[str]) -> int:
     from beam_pipeline.show import console, plan_table
 
     own = [name.replace("_", "-") for name in vars(options)]
-    found = foresee(_profile(options), _source(options), options.output, flags, options.retry_failed, own)
+    found = foresee(
+        _profile(options), _source(options), options.output, flags, options.retry_failed, own, options.preset
+    )
     if options.json:
         print(json.dumps(found.as_json(), indent=2))
     else:
@@ -178,6 +184,17 @@ def _diff(options: argparse.Namespace, _: list[str]) -> int:
         print(json.dumps(asdict(found), indent=2))
     else:
         comparison_shown(found)
+    return 0
+
+
+def _summary(options: argparse.Namespace, _: list[str]) -> int:
+    from beam_pipeline.status import status, status_shown
+
+    found = status(options.dataset, options.version)
+    if options.json:
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        status_shown(found)
     return 0
 
 

@@ -182,6 +182,18 @@ class Profile:
         ]
         return " ".join([self.notice, *moving]).strip()
 
+    def gpu_memory(self) -> dict[str, float | None]:
+        """GB of a GPU's memory that each row wants, by cue name, ``caption`` and ``similarity``.
+
+        0 for a row that wants no GPU; ``None`` where nothing says how much.
+        """
+        scorer = self.scorer()
+        return {
+            **{handler.name: handler.gpu_memory for handler in self.handlers()},
+            "caption": self.writer().gpu_memory,
+            **({"similarity": scorer.model.gpu_memory} if scorer else {}),
+        }
+
     def writer(self, budget_dollars: float | None = None) -> CaptionWriter:
         """Builds the caption writer, for a worker process that may spend so much."""
         headings = {handler.name: handler.told for handler in self.handlers()}

@@ -23,7 +23,8 @@ from model_handlers.references import Reference, commit, parse
 from model_handlers.store import Entry, Store, cache, place_index, remote, upload
 from model_handlers.views import Decoded, Listed, Listing, View
 from model_handlers.weights import ModelError
-from model_handlers.writers import Brief, CaptionWriter
+from model_handlers.writers import CaptionWriter
+from transforms.caption import told
 from transforms.media import MediaError, decode
 
 Wanted = tuple[str, str, tuple[str, ...]]  # reference, revision, patterns: as `CueHandler.references` has them
@@ -146,7 +147,7 @@ def check(profile: Profile, clip_for: Callable[[View], Path], device: str = "") 
         heard[handler.name] = items
         gc.collect()  # the next model may need the memory
         yield result
-    yield _try_writer(profile, {name: items for name, items in heard.items() if items})
+    yield _try_writer(profile, heard)
 
 
 def _try(handler: CueHandler, clip_for: Callable[[View], Path]) -> tuple[Checked, Items]:
@@ -177,7 +178,7 @@ def _try_writer(profile: Profile, heard: dict[str, Items]) -> Checked:
         model.get()
         load_s = time.perf_counter() - started
         started = time.perf_counter()
-        (draft,) = writer.run_inference([Brief("check", heard)], model)
+        (draft,) = writer.run_inference([told("check", heard, writer.needs)], model)
     except Exception as error:  # as for a cue
         text = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
         return Checked("caption", name, text, load_s)

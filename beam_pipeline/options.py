@@ -9,7 +9,14 @@ import os
 import re
 from collections.abc import Sequence
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, WorkerOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+    WorkerOptions,
+)
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
@@ -17,6 +24,9 @@ from beam_pipeline.config import ConfigError
 
 # Beam's `DirectRunner` picks one of three engines, by what is installed and by what the graph holds; Earshot pins one.
 LOCAL = ("directrunner", "fnapirunner")
+
+# Dataflow's experiment by which a worker runs one process, not one for each core.
+ONE_PROCESS = "no_use_multiple_sdk_containers"
 
 
 def beam_options(flags: Sequence[str], own: Sequence[str] = ()) -> PipelineOptions:
@@ -51,6 +61,16 @@ def is_local(options: PipelineOptions) -> bool:
     return (options.view_as(StandardOptions).runner or LOCAL[0]).lower() in LOCAL
 
 
+def is_awaited(options: PipelineOptions) -> bool:
+    """Whether somebody waits for the job's end: not with ``--no_wait_until_finish``, and not in a flex template.
+
+    A template's launcher is given ``--template_location`` and must end once the job has been described; the job starts
+    after that (https://cloud.google.com/dataflow/docs/guides/templates/configuring-flex-templates).
+    """
+    described = options.view_as(GoogleCloudOptions).template_location
+    return not (described or options.view_as(StandardOptions).no_wait_until_finish)
+
+
 def processes(options: PipelineOptions) -> int:
     """How many worker processes a run may have at once, at most. Raises `ConfigError` where nothing limits them."""
     if is_local(options):
@@ -66,6 +86,8 @@ def processes(options: PipelineOptions) -> int:
             "--budget is shared out among all workers, so it needs --max_num_workers (on Flink: --parallelism)"
         )
     # Dataflow starts a process for each virtual core; n1-standard-8 has eight.
+    if ONE_PROCESS in (options.view_as(DebugOptions).experiments or []):
+        return int(machines or parallelism)
     cores = re.search(r"-(\d+)\w*$", workers.machine_type or "")
     return int(machines or parallelism) * (int(cores.group(1)) if cores else 1)
 

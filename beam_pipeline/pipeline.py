@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -45,6 +45,7 @@ class Run:
         shards: files per dataset; 0 leaves it to the runner.
         progress: a local folder for ticks, for runs whose workers share this machine's disk; empty elsewhere.
         budget_dollars: what each worker process may spend on captions; ``None`` for whatever it takes.
+        gpu_hints: Beam's resource hints for the stages whose models want a GPU; equal ones share their workers.
     """
 
     profile: Profile
@@ -57,11 +58,17 @@ class Run:
     shards: int = 1
     progress: str = ""
     budget_dollars: float | None = None
+    gpu_hints: Mapping[str, str] = field(default_factory=dict)
+
+    def hints(self, *memory: float | None) -> Mapping[str, str]:
+        """The hints for a stage whose models take so much of a GPU's memory: none where that is nothing."""
+        return self.gpu_hints if any(gb is None or gb > 0 for gb in memory) else {}
 
 
 def build(pipeline: beam.Pipeline, run: Run) -> None:
     """Adds the whole job to `pipeline`; the caller owns the pipeline and runs it."""
     handlers, writer, store = run.profile.handlers(), run.profile.writer(run.budget_dollars), Store.at(run.root)
+    scorer = run.profile.scorer()
     names = tuple(handler.name for handler in handlers)
 
     # Which clips there are, and what earlier runs know of them.
@@ -75,8 +82,9 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
         later = f" {number + 1}" if number else ""
         works = works | f"conditions{later}" >> Judge(*conditions_of(run.profile, level))
         computed = [
-            works | f"{view_label(view)} cues{later}" >> ComputeCues(group, run.limits, store, run.progress)
+            works | f"{view_label(view)} cues{later}" >> ComputeCues(group, run.limits, store, run.progress, hints)
             for view, group in by_view(tuple(handler for handler in handlers if handler.name in level)).items()
+            for hints in [run.hints(*(handler.gpu_memory for handler in group))]
         ]
         findings = [view["findings"] for view in computed] | f"all cues{later}" >> beam.Flatten()
         works = (works, findings) | f"join{later}" >> JoinCues(level)
@@ -90,10 +98,12 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
     # What is left after the filters gets a caption: written, checked, compared with the sound and with other captions.
     joined = works | "sheets" >> MakeSheets(names)
     synced = joined.sheets | "sync filter" >> Filter(sheet_checks(run.profile))
-    written = synced.kept | "caption" >> WriteCaptions(
-        writer, run.profile.checks, store, run.facts.get("run", ""), run.progress
+    write = WriteCaptions(writer, run.profile.checks, store, run.facts.get("run", ""), run.progress)
+    score = ScoreCaptions(scorer, store)
+    written = synced.kept | "caption" >> write.with_resource_hints(**run.hints(writer.gpu_memory))
+    scored = written["captions"] | "similarity" >> score.with_resource_hints(
+        **run.hints(scorer.model.gpu_memory if scorer else 0.0)
     )
-    scored = written["captions"] | "similarity" >> ScoreCaptions(run.profile.scorer(), store)
     single = scored["captions"] | "near copies" >> DropCopies(run.profile.checks.copies)
     captions = single.kept | "split" >> AssignSplits(run.profile.splits)
 

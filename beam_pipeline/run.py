@@ -11,23 +11,28 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner
 
+from beam_pipeline import engines
 from beam_pipeline.config import ConfigError, Profile
+from beam_pipeline.needed import inputs
 from beam_pipeline.options import beam_options, is_local, processes, runner_for
 from beam_pipeline.pipeline import Run, build, recipe
 from beam_pipeline.plan import Plan, plan
-from beam_pipeline.show import progress_bars
+from beam_pipeline.presets import RUNNER, Placed, place
+from beam_pipeline.show import progress_bars, said
 from transforms import versions
 from transforms.avro import read_avro
 from transforms.ingest import ClipSource
@@ -72,6 +77,23 @@ class Result:
         return read_avro(paths, OUTCOMES[name])
 
 
+@dataclass(frozen=True)
+class Launched:
+    """A job that was handed over.
+
+    Attributes:
+        root: the dataset's folder.
+        version: the number that the job publishes.
+        run: the run's name.
+        job: the engine's name for it; empty where a template's launcher has described it and others start it.
+    """
+
+    root: str
+    version: int
+    run: str
+    job: str
+
+
 def run(
     profile: Profile,
     source: ClipSource,
@@ -84,41 +106,30 @@ def run(
     shards: int = 1,
     quiet: bool = False,
     own_options: Sequence[str] = (),
+    preset: str = "",
 ) -> Result:
     """Runs `profile` over `source` and publishes what came out as a version of the dataset in `output`.
 
     What earlier runs into `output` know is not computed again. Once captions have cost `budget_dollars`, no more are
-    asked for; the clips without one fail, and the next run takes them up.
+    asked for; the clips without one fail, and the next run takes them up. `preset` says where on Dataflow.
 
     Raises `ConfigError`, `SourceError` or `ModelError` before any work where they can be seen by then, and `RunError`
     when the job fails; a run that failed or was stopped publishes nothing, but what it computed is kept.
     """
-    options = beam_options(flags, own_options)
-    runner = runner_for(options)
-    share = None if budget_dollars is None else budget_dollars / processes(options)
-    if budget_dollars is not None and not profile.writer().priced:
-        raise ConfigError("--budget needs price_in and price_out in [caption]; without them nothing counts")
-    local = is_local(options)
-    started = datetime.now(UTC)
-    name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    facts = {
-        "run": name,
-        "started": started.isoformat(timespec="seconds"),
-        "earshot": _version("earshot-captions"),
-        "apache_beam": _version("apache-beam"),
-        "source": asdict(source),
-        **recipe(profile),
-    }
-    with tempfile.TemporaryDirectory(prefix="earshot-") as ticks, _claimed(output, name) as version:
-        facts["version"] = version
-        progress = ticks if local else ""
-        job = Run(profile, source, output, version, facts, retry_failed, limits or Limits(), shards, progress, share)
-        pipeline = beam.Pipeline(runner=runner, options=options)
-        build(pipeline, job)
+    source, output = engines.whole_paths(source, output, beam_options(flags, own_options))
+    ready = _Ready.of(profile, source, output, flags, own_options, preset, budget_dollars)
+    local, elsewhere = is_local(ready.options), threading.Event()
+    with tempfile.TemporaryDirectory(prefix="earshot-") as ticks, _claimed(output, ready.name, elsewhere) as version:
+        job = ready.job(output, version, retry_failed=retry_failed, limits=limits or Limits(), shards=shards)
+        pipeline = ready.pipeline(replace(job, progress=ticks if local else ""))
         clock = time.monotonic()
         steps = [handler.name for handler in profile.handlers()]
         with _stoppable(), _failures_explained(), _shown(ticks, steps, quiet or not local):
-            state = pipeline.run().wait_until_finish()
+            if local:
+                state = pipeline.run().wait_until_finish()
+            else:
+                elsewhere.set()
+                state = engines.finished(pipeline, ready.options, elsewhere, engines.silent if quiet else said)
             if state not in (None, "DONE"):
                 raise RuntimeError(f"the job ended as {state}")
         seconds = time.monotonic() - clock
@@ -129,6 +140,88 @@ def run(
     return Result(output, version, versions.manifest(output, version), done["costs"], seconds, same is not None)
 
 
+def launch(
+    profile: Profile,
+    source: ClipSource,
+    output: str,
+    flags: Sequence[str] = (),
+    *,
+    retry_failed: bool = False,
+    budget_dollars: float | None = None,
+    shards: int = 1,
+    own_options: Sequence[str] = (),
+    preset: str = "",
+) -> Launched:
+    """Hands a job over as `run` does, and does not wait for its end: the job itself publishes the version.
+
+    Where every record turns out as it was, the version's manifest says so (``same_as``), the current one stays, and
+    ``earshot gc`` removes the files. Raises what `run` raises before the job has begun. Once the job may have been
+    handed over, its version's number is not given to another run, whatever happens.
+    """
+    source, output = engines.whole_paths(source, output, beam_options(flags, own_options))
+    ready = _Ready.of(profile, source, output, flags, own_options, preset, budget_dollars)
+    if is_local(ready.options):
+        raise ConfigError("--no_wait_until_finish: a run on this machine ends with the command; leave it out")
+    with _claimed(output, ready.name, threading.Event()) as version:
+        pipeline = ready.pipeline(ready.job(output, version, retry_failed=retry_failed, shards=shards))
+    with _failures_explained():
+        handed = pipeline.run()
+    named = handed.job_id() if getattr(handed, "has_job", False) else ""
+    return Launched(output, version, ready.name, named)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A run whose options have been checked, and that needs a version to write to."""
+
+    options: PipelineOptions
+    runner: PipelineRunner | str
+    name: str
+    facts: Mapping[str, Any]
+    new: Callable[..., Run]
+
+    @classmethod
+    def of(
+        cls,
+        profile: Profile,
+        source: ClipSource,
+        output: str,
+        flags: Sequence[str],
+        own_options: Sequence[str],
+        preset: str,
+        budget_dollars: float | None,
+    ) -> _Ready:
+        placed = place(preset, profile, flags, own_options) if preset else Placed(tuple(flags))
+        options = beam_options(placed.flags, own_options)
+        _check_reach(options, source, output)
+        runner = runner_for(options)
+        engines.check(options)
+        share = None if budget_dollars is None else budget_dollars / processes(options)
+        if budget_dollars is not None and not profile.writer().priced:
+            raise ConfigError("--budget needs price_in and price_out in [caption]; without them nothing counts")
+        started = datetime.now(UTC)
+        name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        facts = {
+            "run": name,
+            "started": started.isoformat(timespec="seconds"),
+            "earshot": _version("earshot-captions"),
+            "apache_beam": _version("apache-beam"),
+            "source": asdict(source),
+            "inputs": inputs(profile, source),
+            **recipe(profile),
+        }
+        new = partial(Run, profile, source, budget_dollars=share, gpu_hints=placed.hints)
+        return cls(options, runner, name, facts, new)
+
+    def job(self, output: str, version: int, **more: Any) -> Run:
+        return self.new(output, version, {**self.facts, "version": version}, **more)
+
+    def pipeline(self, job: Run) -> beam.Pipeline:
+        pipeline = beam.Pipeline(runner=self.runner, options=self.options)
+        build(pipeline, job)
+        return pipeline
+
+
 def foresee(
     profile: Profile,
     source: ClipSource,
@@ -136,20 +229,26 @@ def foresee(
     flags: Sequence[str] = (),
     retry_failed: bool = False,
     own_options: Sequence[str] = (),
+    preset: str = "",
 ) -> Plan:
     """Says what `run` would have to do with the same arguments, opening no media and loading no model.
 
     It happens on this machine, whatever runner `flags` name. Raises what `run` raises before it starts.
     """
     beam_options(flags, own_options)
+    if preset:
+        place(preset, profile, flags, own_options)
     job = Run(profile, source, output, 0, {}, retry_failed)
     with _failures_explained():
         return plan(job, FnApiRunner(), PipelineOptions())
 
 
 @contextmanager
-def _claimed(output: str, run: str) -> Iterator[int]:
-    """Takes a version's number for a run, and gives it back when the run fails before it has published."""
+def _claimed(output: str, run: str, elsewhere: threading.Event) -> Iterator[int]:
+    """Takes a version's number for a run, and gives it back when the run fails before it has published.
+
+    Not where `elsewhere` is set: then the job may go on without this process, and publish the version yet.
+    """
     if found := sorted(set(output) & set("*?[")):
         raise ConfigError(f"--output {output}: {found[0]!r} stands for other characters in a path; take another name")
     if output.startswith("file:"):
@@ -164,9 +263,20 @@ def _claimed(output: str, run: str) -> Iterator[int]:
         yield version
     except BaseException:
         with suppress(OSError, BeamIOError):
-            if not versions.published(output, version):
+            if not elsewhere.is_set() and not versions.published(output, version):
                 versions.remove(output, version)
         raise
+
+
+def _check_reach(options: PipelineOptions, source: ClipSource, output: str) -> None:
+    """Raises `ConfigError` where Dataflow's workers would look for files of this machine on their own disks."""
+    if (options.view_as(StandardOptions).runner or "").lower() != RUNNER.lower():
+        return
+    for option, where in (("--clips", source.clips), ("--media", source.media), ("--output", output)):
+        if where and "://" not in where:
+            raise ConfigError(
+                f"{option} {where}: Dataflow's workers see no disk of this machine; give a gs://… address"
+            )
 
 
 def _check_folder(output: str) -> None:
@@ -251,8 +361,12 @@ def _failures_explained() -> Iterator[None]:
             text = raised[-1] if raised else text.splitlines()[-1]
         elif type(error) is not RuntimeError:
             text = f"{type(error).__name__}: {text}"
+        else:
+            text = engines.plain_error(text)
         if "KeyboardInterrupt" in text:
             raise KeyboardInterrupt from None
+        if what := engines.advice(f"{type(error).__name__}: {error}"):
+            text = f"{text}: {what}"
         raise RunError(f"{text}; nothing was published") from error
 
 

@@ -17,7 +17,7 @@ from transforms.records import Caption, Cue, Failure, Rejection, Spent
 
 if TYPE_CHECKING:
     from beam_pipeline.plan import Plan
-    from beam_pipeline.run import Result
+    from beam_pipeline.run import Launched, Result
 
 console = Console(emoji=False)
 errors = Console(stderr=True, emoji=False)
@@ -67,6 +67,11 @@ def progress_bars(steps: list[str]) -> Iterator[Callable[[dict[str, int]], None]
         progress.update(caption.id, total=caption.completed)
 
 
+def said(text: str) -> None:
+    """A line about a job elsewhere, where no bars can be shown."""
+    errors.print(plain(text), highlight=False, soft_wrap=True)
+
+
 def _lines() -> Callable[[dict[str, int]], None]:
     begun = said_at = time.monotonic()
 
@@ -100,16 +105,8 @@ def captions_table(captions: Iterable[Caption], title: str, truths: dict[str, st
 
 def summary(result: Result) -> None:
     """Prints counts with reasons, the time taken, and where the files are."""
-    counts, reasons = result.manifest["counts"], result.manifest["reasons"]
-    table = Table(title="What came out", title_justify="left", show_header=False)
-    table.add_column(justify="right")
-    table.add_column()
-    table.add_row(str(counts["clips_in"]), "clips in")
-    for name in ("captions", "rejected", "failed"):
-        table.add_row(f"[bold]{counts[name]}[/]", f"[bold]{name}[/]")
-        for reason, number in _reasons(reasons, name):
-            table.add_row(f"[dim]{number}[/]", f"[dim]  {plain(reason)}[/]")
-    console.print(table)
+    counts = result.manifest["counts"]
+    console.print(outcomes_table(result.manifest))
     if said := splits_line(result.manifest):
         console.print(said, highlight=False)
     console.print(costs_table(result.costs, counts["clips_in"]))
@@ -122,6 +119,28 @@ def summary(result: Result) -> None:
             console.print(f"{name:>9}: {plain(result.folder)}/{plain(file)}", highlight=False, soft_wrap=True)
     console.print(f" manifest: {plain(result.folder)}/manifest.json", highlight=False, soft_wrap=True)
     notice(result.manifest["notice"])
+
+
+def outcomes_table(manifest: dict[str, Any]) -> Table:
+    """How many clips ended how, and for which reasons."""
+    counts, reasons = manifest["counts"], manifest["reasons"]
+    table = Table(title="What came out", title_justify="left", show_header=False)
+    table.add_column(justify="right")
+    table.add_column()
+    table.add_row(str(counts["clips_in"]), "clips in")
+    for name in ("captions", "rejected", "failed"):
+        table.add_row(f"[bold]{counts[name]}[/]", f"[bold]{name}[/]")
+        for reason, number in _reasons(reasons, name):
+            table.add_row(f"[dim]{number}[/]", f"[dim]  {plain(reason)}[/]")
+    return table
+
+
+def handed_over(launched: Launched) -> None:
+    """Prints what was handed over to whom, and what comes of it."""
+    what = f"job {launched.job}" if launched.job else "the template's job"
+    folder = plain(f"{launched.root}/versions/{launched.version}")
+    line = f"run {launched.run}: {plain(what)} goes on by itself and publishes {folder}"
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def splits_line(manifest: dict[str, Any]) -> str:

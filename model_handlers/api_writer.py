@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from apache_beam.metrics import Metrics
+
 from model_handlers.llm import Answer, LanguageWriter, harmless, read_answer
 from model_handlers.pace import Budget, Dialect, Limits, NoAnswer, Pace, Provider, Then, persist, shared
 from model_handlers.provider import Connection, Secret, read_key
@@ -135,13 +137,20 @@ class ApiWriter(LanguageWriter):
         if self.mode == "batch":
             return write_in_batches(self, briefs, model)
         if not (paid := under_way(self, briefs)):
-            return model.wait_for(_Asking(self, model).all(briefs))
+            return self._asked(briefs, model)
         as_batch = copy.copy(self)  # an earlier run asked these by a batch, which is waited for and not paid for twice
         as_batch.mode = "batch"
         collected = dict(zip(paid, write_in_batches(as_batch, [briefs[n] for n in paid], model), strict=True))
         others = [n for n in range(len(briefs)) if n not in collected]
-        asked = model.wait_for(_Asking(self, model).all([briefs[n] for n in others]))
+        asked = self._asked([briefs[n] for n in others], model)
         return [draft for _, draft in sorted({**collected, **dict(zip(others, asked, strict=True))}.items())]
+
+    def _asked(self, briefs: Sequence[Brief], model: Connection) -> list[Draft]:
+        try:
+            return model.wait_for(_Asking(self, model).all(briefs))
+        finally:  # counted here, because Beam knows nothing of the thread that asks
+            again = model.provider.pace.newly_repeated()
+            Metrics.counter(self.get_metrics_namespace(), "requests_repeated").inc(again)
 
     def question(self, brief: Brief, dialect: Dialect) -> dict[str, Any]:
         """The body of the request that asks for a clip's caption."""

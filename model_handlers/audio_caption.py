@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from model_handlers.base import AudioCue, Example, Item, Items, by_length, pick_device
+from model_handlers.footprint import Footprint
 from model_handlers.views import Audio
 from model_handlers.weights import ModelError, reading
 
@@ -45,6 +46,7 @@ class AudioCaption(AudioCue[Captioner]):
     described = "what a model of sound says of the whole audio"
     patterns = ("*.json", "*.safetensors", "*.bin")
     file_params = frozenset({"tokenizer"})
+    footprint = Footprint(parameters_m=12, clip_mb=16)  # EffB2-Trm, 10 s
     advice = (
         "The published model is wsntxxn/effb2-trm-audiocaps-captioning on the hub, its vocabulary "
         "wsntxxn/audiocaps-simple-tokenizer; a folder with the files of both serves as well"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from model_handlers.base import AudioCue, Example, Items, best_items, by_length, pick_device
+from model_handlers.footprint import Footprint
 from model_handlers.views import Audio
 from model_handlers.weights import ModelError, check_whole, reading
 
@@ -54,6 +55,7 @@ class AudioClassifier(AudioCue[Classifier]):
 
     described = "sounds found in the audio, with confidences"
     patterns = ("*.json", "*.safetensors")
+    footprint = Footprint(parameters_m=87, clip_mb=45)  # AST
     advice = (
         "Any model of transformers for audio classification serves, such as MIT/ast-finetuned-audioset-10-10-0.4593"
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from model_handlers.base import AudioCue, Example, Item, Items, pick_device
+from model_handlers.footprint import Footprint
 from model_handlers.views import Audio
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class AudioEmbedding(AudioCue[Ear]):
     """
 
     patterns = ("*.json", "*.txt", "*.safetensors")
+    footprint = Footprint(parameters_m=28, clip_mb=28)  # the sound half of CLAP (HTSAT tiny), 10 s
     advice = ADVICE
 
     @property

@@ -13,6 +13,7 @@ from typing import cast
 import numpy as np
 
 from model_handlers.base import AudioCue, Example, Items, best_items, pick_device
+from model_handlers.footprint import Footprint
 from model_handlers.image_label import Labeller, check_row, embed_names, read_labels, unit
 from model_handlers.views import Audio
 
@@ -41,6 +42,7 @@ class AudioLabel(AudioCue[Labeller]):
     described = "names from a list that suit the audio best, with confidences"
     patterns = ("*.json", "*.txt", "*.safetensors")
     file_params = frozenset({"labels_file"})
+    footprint = Footprint(parameters_m=154, clip_mb=28)  # CLAP, both halves, 10 s
     advice = "Any CLAP in transformers' form serves, such as laion/clap-htsat-unfused"
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from model_handlers import weights
 from model_handlers.base import AudioCue, Example, Items, best_items, by_length, pick_device
+from model_handlers.footprint import Footprint
 from model_handlers.views import Audio
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class AudioTags(AudioCue[Tagger]):
     top: int = 3
     labels: str = ""
 
+    footprint = Footprint(parameters_m=81, clip_mb=35)  # Cnn14, 10 s
     advice = ADVICE
     described = "sounds found in the whole audio, with confidences"
     patterns = ("*.pth", LABELS)

@@ -9,15 +9,17 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
 from model_handlers import weights
+from model_handlers.footprint import Footprint
 from model_handlers.views import AudioDecoder, Decoded, View
 
 if TYPE_CHECKING:
@@ -85,11 +87,17 @@ class Prediction:
     on_gpu: bool = False
 
 
+# One model at a time in a process: what libraries import only as it is asked for (transformers does) is not safe when
+# two threads ask, and engines like Flink begin with many steps at once.
+_LOADING = threading.RLock()
+
+
 class Loaded(Generic[ModelT]):
     """A model that is loaded when the first batch comes: a worker with nothing to compute never loads it."""
 
     def __init__(self, load: Callable[[], ModelT]):
         self._load, self._lock = load, threading.Lock()
+        self.turn = threading.Lock()  # for whoever may not use it at the same time as others
 
     @classmethod
     def of(cls, model: ModelT) -> Loaded[ModelT]:
@@ -100,7 +108,8 @@ class Loaded(Generic[ModelT]):
         """The model. Raises what loading it raises."""
         with self._lock:
             if not hasattr(self, "_model"):
-                self._model = self._load()
+                with _LOADING:
+                    self._model = self._load()
         return self._model
 
 
@@ -123,6 +132,8 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
             score's third digit or so and count as one value: what a laptop computed of a dataset is not computed again
             on the GPUs that do the rest. Where every clip's score has to come about in the same way, name a precision.
         heading: what the cue is, in words, for a language model that writes captions; empty for the cue's own.
+        gpu_gb: GPU memory that weights and one batch take, in GB (10^9 bytes), where the model is another than the one
+            of the class's `footprint`; says how many copies of a profile's models a GPU holds.
         mirror: the place that `earshot models fetch` filled, used instead of the network; a run's, not a row's.
     """
 
@@ -133,6 +144,7 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
     device: str = "auto"
     precision: str = "auto"
     heading: str = ""
+    gpu_gb: float | None = None
     mirror: str = ""
 
     version: ClassVar[int] = 1  # raise it when the code changes what a cue's value is
@@ -140,7 +152,8 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
     advice: ClassVar[str] = ""  # where to get the model, for whoever has not got it
     patterns: ClassVar[tuple[str, ...]] = ()  # which files of a hub repository are needed; all where empty
     file_params: ClassVar[frozenset[str]] = frozenset()  # parameters that name files, whose content counts
-    _speed_only: ClassVar[frozenset[str]] = frozenset({"name", "batch_size", "device", "heading", "mirror"})
+    footprint: ClassVar[Footprint | None] = None  # of the published model that the class is made for
+    _speed_only: ClassVar[frozenset[str]] = frozenset({"name", "batch_size", "device", "heading", "gpu_gb", "mirror"})
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -149,6 +162,8 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
             raise ValueError(f"{self.name}: device is {self.device!r}; it has to be auto, cpu or cuda")
         if self.precision not in ("auto", *_PRECISIONS):
             raise ValueError(f"{self.name}: precision is {self.precision!r}; it has to be auto, fp32, bf16 or fp16")
+        if self.gpu_gb is not None and not self.gpu_gb >= 0:
+            raise ValueError(f"{self.name}: gpu_gb is {self.gpu_gb}; it has to be at least 0")
         super().__init__(min_batch_size=self.batch_size, max_batch_size=self.batch_size)
 
     @property
@@ -160,6 +175,20 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
     def told(self) -> str:
         """What a caption writer is told that this cue is; empty where it is no cue of what can be heard."""
         return self.heading or self.described
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether the row's model runs on a GPU where there is one."""
+        return bool(self.model) and self.device != "cpu"
+
+    @property
+    def gpu_memory(self) -> float | None:
+        """GB of GPU memory for weights and one batch: the row's `gpu_gb`, or an estimate; ``None`` where neither is."""
+        if not self.wants_gpu:
+            return 0.0
+        if self.gpu_gb is None and self.footprint:
+            return self.footprint.gb(self.batch_size, self.precision)
+        return self.gpu_gb
 
     def load(self) -> ModelT:
         """Returns the model, ready on its device. Raises `weights.ModelError` where the user can do something.
@@ -213,10 +242,12 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
     def run_inference(
         self, batch: Sequence[Example], model: Loaded[ModelT], inference_args: dict[str, Any] | None = None
     ) -> list[Prediction]:
-        return list(self._answer(list(batch), model.get()))
+        # Threads of a worker share a model. On a GPU they take turns, so that its memory holds one batch of each model.
+        with model.turn if self._on_gpu() else nullcontext():
+            return list(self._answer(list(batch), model.get()))
 
     def get_num_bytes(self, batch: Sequence[Example]) -> int:
-        return sum(_num_bytes(example.view) for example in batch)
+        return sum(num_bytes(example.view) for example in batch)
 
     def get_metrics_namespace(self) -> str:
         return f"earshot.{self.name}"
@@ -232,7 +263,7 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
             raise self._explained(error) from error
 
     def _answer(self, batch: list[Example], model: ModelT) -> Iterable[Prediction]:
-        about: dict[str, Any] = {"on_gpu": bool(self.model) and pick_device(self.device) == "cuda"}
+        about: dict[str, Any] = {"on_gpu": self._on_gpu()}
         for example, answer, seconds in in_parts(batch, lambda some: self.predict(some, model), self.name):
             about["subject"] = example.subject
             if isinstance(answer, Exception):
@@ -240,6 +271,9 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
                 yield Prediction(example.clip_id, (), seconds, said, self._passing(answer), **about)
             else:
                 yield Prediction(example.clip_id, tuple(answer), seconds, **about)
+
+    def _on_gpu(self) -> bool:
+        return bool(self.model) and pick_device(self.device) == "cuda"
 
     def _passing(self, error: Exception) -> bool:
         """Whether `error` may not come again: half precision overflows, and `auto` is single elsewhere."""
@@ -351,6 +385,7 @@ def in_parts(
     elif len(batch) == 1:
         yield batch[0], failed, seconds
     else:
+        Metrics.counter(f"earshot.{what}", "batches_retried").inc()
         step = -(-len(batch) // 2) if _out_of_memory(failed) else 1
         for start in range(0, len(batch), step):
             yield from in_parts(batch[start : start + step], answer, what)
@@ -384,7 +419,7 @@ def _device_lost(error: BaseException) -> bool:
     return lost and not _out_of_memory(error) and not _REFUSED.search(words)
 
 
-def _num_bytes(view: Decoded) -> int:
+def num_bytes(view: Decoded) -> int:
     """Bytes of a decoded view; Beam's default would pickle the whole batch to find out."""
     if hasattr(view, "nbytes"):
         return view.nbytes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_handlers import weights
 from model_handlers.base import CueHandler, Example, Item, Items, pick_device
+from model_handlers.footprint import Footprint
 from model_handlers.views import MiddleFrame
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class ImageCaption(CueHandler[Captioner]):
     described = "what a model of images says of the middle frame of the video"
     # Everything but the `.bin` twins of the same weights, which would double the 15 GB of the published repository.
     patterns = ("*.json", "*.txt", "*.safetensors")
+    footprint = Footprint(parameters_m=3745, clip_mb=60, weights="cast")  # BLIP-2 with OPT 2.7B, an image and 32 words
     advice = "Any BLIP-2 in transformers' form serves, such as Salesforce/blip2-opt-2.7b"
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model_handlers.base import CueHandler, Example, Items, best_items, pick_device
+from model_handlers.footprint import Footprint
 from model_handlers.views import MiddleFrame
 from model_handlers.weights import ModelError, check_whole, reading
 
@@ -63,6 +64,7 @@ class ImageLabel(CueHandler[Labeller]):
     described = "names from a list that suit the middle frame of the video best, with confidences"
     patterns = ("*.json", "*.txt", "*.model", "*.safetensors")
     file_params = frozenset({"labels_file"})
+    footprint = Footprint(parameters_m=428, clip_mb=18)  # CLIP ViT-L/14
     advice = (
         "Any CLIP, SigLIP or SigLIP 2 in transformers' form serves, such as openai/clip-vit-large-patch14 at revision "
         "32bd64288804d66eefd0ccbe215aa642df71cc41"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from model_handlers import weights
-from model_handlers.base import in_parts, pick_device, retryable
+from model_handlers.base import Loaded, in_parts, pick_device, retryable
 from model_handlers.llm import LanguageWriter, read_answer
 from model_handlers.weights import ModelError
 from model_handlers.writers import Brief, CaptionWriter, Draft
@@ -59,17 +60,20 @@ class LocalWriter(LanguageWriter):
             fp32 elsewhere. Most language models are trained in bf16, and some overflow in fp16.
         enable_thinking: whether a model that may think before it answers does so, where its template asks; thoughts
             count as tokens of the answer.
+        gpu_gb: GPU memory that weights and one batch take, in GB (10^9 bytes): for a model of transformers about 2 for
+            each thousand million parameters, and what the batch's prompts and answers are kept in.
     """
 
     revision: str = ""
     device: str = "auto"
     precision: str = "auto"
     enable_thinking: bool = False
+    gpu_gb: float | None = None
 
     # Some keep their chat template in a `.jinja` file; the `.bin` twins of the same weights are left out.
     patterns: ClassVar[tuple[str, ...]] = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
     advice: ClassVar[str] = "Any chat model in transformers' form serves, such as Qwen/Qwen3-4B-Instruct-2507"
-    _speed_only: ClassVar[frozenset[str]] = CaptionWriter._speed_only | {"device"}
+    _speed_only: ClassVar[frozenset[str]] = CaptionWriter._speed_only | {"device", "gpu_gb"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,6 +81,10 @@ class LocalWriter(LanguageWriter):
             raise ValueError(f"device is {self.device!r}; it has to be auto, cpu or cuda")
         if self.precision not in ("auto", *_PRECISIONS):
             raise ValueError(f"precision is {self.precision!r}; it has to be auto, fp32, bf16 or fp16")
+
+    @property
+    def gpu_memory(self) -> float | None:
+        return 0.0 if self.device == "cpu" else self.gpu_gb
 
     def references(self) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
         return ((self.model, self.revision, self.patterns),)
@@ -128,6 +136,13 @@ class LocalWriter(LanguageWriter):
             _marks(tokenizer),
             self._takes_system(tokenizer, folder),
         )
+
+    def run_inference(
+        self, batch: Sequence[Brief], model: Loaded, inference_args: dict[str, Any] | None = None
+    ) -> list[Draft]:
+        # Threads of a worker share the model. On a GPU they take turns, so that its memory holds one batch.
+        with model.turn if pick_device(self.device) == "cuda" else nullcontext():
+            return super().run_inference(batch, model, inference_args)
 
     def write(self, briefs: Sequence[Brief], model: LanguageModel) -> list[Draft]:
         """Asks about each brief; one whose prompt is too long, or that the model cannot answer, fails alone."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from model_handlers import weights
 from model_handlers.base import CueHandler, Example, Item, Items, pick_device
+from model_handlers.footprint import Footprint
 from model_handlers.views import MiddleFrame
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Objects(CueHandler[Detector]):
 
     described = "objects found in the middle frame of the video, with confidences"
     patterns = ("*.json", "*.txt", "*.safetensors")
+    footprint = Footprint(parameters_m=233, clip_mb=1780)  # Grounding DINO base, 800 by 1333 pixels
     advice = (
         "Any Grounding DINO or MM Grounding DINO in transformers' form serves, such as "
         "IDEA-Research/grounding-dino-base at revision 12bdfa3120f3e7ec7b434d90674b3396eccf88eb"

@@ -121,7 +121,7 @@ class Pace:
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ):
         self.limits, self.clock, self.sleep = limits, clock, sleep
-        self.answers = 0
+        self.answers = self.repeated = self._told = 0
         self._places, self._turn = asyncio.Semaphore(limits.in_flight), asyncio.Lock()
         self._paused_until = self._next_request = self._next_tokens = float("-inf")
         self._failing_since: float | None = None
@@ -144,6 +144,12 @@ class Pace:
     def pause(self, seconds: float) -> None:
         """Nobody is given a turn for so long, at most `patience_s`."""
         self._paused_until = max(self._paused_until, self.clock() + min(seconds, self.limits.patience_s))
+
+    def newly_repeated(self) -> int:
+        """How many requests have been made again since this was last asked, by whichever thread."""
+        with _lock:
+            found, self._told = self.repeated - self._told, self.repeated
+        return found
 
     def answered(self) -> None:
         """Notes that somebody got an answer."""
@@ -209,6 +215,7 @@ async def persist(
                     pace.pause(wait)
                 if pace.down or pace.clock() + wait >= deadline:
                     raise
+        pace.repeated += 1
         await pace.sleep(wait)
     raise AssertionError("there is always another number")
 

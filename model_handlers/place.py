@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from model_handlers.base import CueHandler, Example, Item, Items, pick_device
+from model_handlers.footprint import Footprint
 from model_handlers.views import MiddleFrame
 from model_handlers.weights import ModelError, reading
 
@@ -69,6 +70,7 @@ class Place(CueHandler[Recogniser]):
     categories: str = ""
     indoor_outdoor: str = ""
 
+    footprint = Footprint(parameters_m=24, clip_mb=11)  # ResNet-50
     advice = ADVICE
     described = "places that the middle frame of the video may show, and whether it is indoors, with confidences"
     patterns = ("*.pth*", "*.txt")

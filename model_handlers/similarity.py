@@ -12,6 +12,7 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from model_handlers.audio_embedding import AudioEmbedding, embedding_of
 from model_handlers.base import Items, Loaded, in_parts, pick_device, retryable
+from model_handlers.footprint import Footprint
 from model_handlers.weights import ModelError
 
 
@@ -63,6 +64,7 @@ class SimilarityModel(ModelHandler[Pair, Similarity, Loaded[Reader]]):
     batch_size: int = 64
 
     version: ClassVar[int] = 1  # raise it when the code changes what a score is
+    footprint: ClassVar[Footprint] = Footprint(parameters_m=125, clip_mb=2)  # the text half of CLAP, 64 tokens
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -96,6 +98,19 @@ class SimilarityModel(ModelHandler[Pair, Similarity, Loaded[Reader]]):
             said = model.model(**tokens).text_embeds
         cosines = (embedded(said) * sounds).sum(1).clip(-1, 1)
         return cosines.tolist()
+
+    @property
+    def gpu_memory(self) -> float | None:
+        """GB of GPU memory for weights and one batch: what the row of the cue says, or an estimate.
+
+        A caption takes the text half some hundredths of a second on a core, so it wants a GPU only where that row says
+        ``cuda``.
+        """
+        if self.sound.device != "cuda":
+            return 0.0
+        if self.sound.gpu_gb is not None:
+            return self.sound.gpu_gb
+        return self.footprint.gb(self.batch_size, self.sound.precision)
 
     @property
     def model(self) -> str:

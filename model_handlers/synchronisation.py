@@ -18,6 +18,7 @@ import numpy as np
 
 from model_handlers import weights
 from model_handlers.base import CueHandler, Example, Item, Items, pick_device
+from model_handlers.footprint import Footprint
 from model_handlers.views import AudioVideo, AudioVideoView
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class Synchronisation(CueHandler["Synchformer"]):
     crop: int = 224
     evaluations: int = 5
 
+    footprint = Footprint(parameters_m=237, clip_mb=0, pass_mb=570)  # Synchformer; segments go through 8 at a time
     advice = "The profile auto_acd has the address of the published checkpoint, `synchformer_state_dict.pth`"
 
     @property

@@ -140,6 +140,11 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
         return "", ""
 
     @property
+    def gpu_memory(self) -> float | None:
+        """GB of GPU memory for weights and one batch; 0 where it runs no model, ``None`` where nobody says."""
+        return 0.0
+
+    @property
     def priced(self) -> bool:
         """Whether its answers cost nothing, or it is known what they cost."""
         return True

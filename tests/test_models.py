@@ -307,6 +307,13 @@ def put(place: Path, key: str, name: str, content: bytes, patterns: tuple[str, .
     return path
 
 
+def test_every_model_of_the_demo_passes_the_check(here: Here) -> None:
+    status, out, err = here("models", "check", "--profile", "demo")
+    assert (status, err) == (0, "")
+    assert "LocalWriter" in out
+    assert "failed" not in out
+
+
 def test_damage_in_a_place_is_noticed(tmp_path: Path) -> None:
     key, name = f"{BLIP2}@{COMMIT}", f"hub/{BLIP2}/{COMMIT}/config.json"
     path = put(tmp_path, key, name, b"12345")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +10,9 @@ import apache_beam as beam
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.pvalue import TaggedOutput
 
-from model_handlers.base import Item
+from model_handlers.base import Item, Items
 from model_handlers.writers import Attempt, Brief, CaptionWriter, Draft
+from transforms import telemetry
 from transforms.answers import Answers, written, written_key
 from transforms.checks import Checks, Subject, complaint
 from transforms.progress import Tick
@@ -49,12 +50,16 @@ class Terms:
 
 
 def brief(sheet: CueSheet, needs: tuple[str, ...]) -> Brief:
-    """What a writer is told of a clip: of the cues that it needs, those that say something.
+    """What a writer is told of a clip."""
+    return told(sheet.clip.clip_id, {cue.name: cue.items for cue in sheet.cues}, needs)
+
+
+def told(clip_id: str, cues: Mapping[str, Items], needs: Collection[str]) -> Brief:
+    """What a writer is told: of the cues that it needs, those that say something.
 
     Scores have two digits and times one, so that no answer is paid for again because another GPU rounds otherwise.
     """
-    told = {cue.name: tuple(map(_told, cue.items)) for cue in sheet.cues if cue.items and cue.name in needs}
-    return Brief(sheet.clip.clip_id, told)
+    return Brief(clip_id, {name: tuple(map(_told, items)) for name, items in cues.items() if items and name in needs})
 
 
 def _told(item: Item) -> Item:
@@ -73,13 +78,13 @@ def settle(sheet: CueSheet, terms: Terms) -> Caption | Rejection | Failure | Bri
     Answers are judged as they are read from the store, so a changed check asks no writer about a caption that still
     passes it.
     """
-    told, answers = brief(sheet, terms.needs), {answer.key: answer for answer in sheet.written}
-    if terms.names_events and not told.cues:  # an answer would be paid for, and could rest on nothing
+    first, answers = brief(sheet, terms.needs), {answer.key: answer for answer in sheet.written}
+    if terms.names_events and not first.cues:  # an answer would be paid for, and could rest on nothing
         return Rejection(sheet.clip, "no_caption", "no cue says anything of what can be heard", sheet.cues)
     attempts: tuple[Attempt, ...] = ()
     spent: tuple[Written, ...] = ()
     while True:
-        asked = replace(told, attempts=attempts)
+        asked = replace(first, attempts=attempts)
         answer = answers.get(written_key(asked, terms.writer))
         if answer is None:
             return asked
@@ -93,7 +98,7 @@ def settle(sheet: CueSheet, terms: Terms) -> Caption | Rejection | Failure | Bri
         }
         if answer.abstained:
             return Rejection(sheet.clip, "no_caption", answer.abstained, sheet.cues, attempts=attempts, **costs)
-        failed = judged(answer, told, terms)
+        failed = judged(answer, first, terms)
         if failed is None:
             return Caption(
                 sheet.clip,
@@ -112,11 +117,11 @@ def settle(sheet: CueSheet, terms: Terms) -> Caption | Rejection | Failure | Bri
             return Rejection(sheet.clip, reason, failed.complaint, sheet.cues, failed.answer, attempts, **costs)
 
 
-def judged(answer: Draft, told: Brief, terms: Terms) -> Attempt | None:
+def judged(answer: Draft, asked: Brief, terms: Terms) -> Attempt | None:
     """Why an answer is no caption, as the writer is told; ``None`` where it is one."""
     if answer.unreadable:
         return Attempt(answer.unreadable, UNREADABLE, NOT_THE_FORM)
-    subject = Subject(told.clip_id, answer.caption, answer.events, told.cues, terms.names_events)
+    subject = Subject(asked.clip_id, answer.caption, answer.events, asked.cues, terms.names_events)
     found = complaint(subject, terms.checks)
     return Attempt(answer.caption, *found) if found else None
 
@@ -182,6 +187,9 @@ def _settled(sheet: CueSheet, terms: Terms) -> Iterator[Any]:
 
 def _answered(element: tuple[tuple[CueSheet, Brief], Draft], writer: str) -> CueSheet:
     (sheet, asked), draft = element
+    spent = Spent(1, draft.seconds, 0.0, draft.tokens_in, draft.tokens_out, draft.dollars)
+    telemetry.answered(sheet.clip.clip_id, spent, draft.error, draft.retryable)
+    telemetry.count("caption", "asked_again", bool(asked.attempts))
     return replace(sheet, written=(*sheet.written, written(asked, draft, writer)))
 
 

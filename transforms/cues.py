@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from model_handlers.base import CueHandler, Example, Prediction
+from model_handlers.base import CueHandler, Example, Prediction, num_bytes
 from model_handlers.views import Audio, AudioVideo, Decoded, Header, Listed, Listing, MiddleFrame, View
+from transforms import telemetry
 from transforms.decoder import Decoder, shared_decoder
 from transforms.fetch import open_media
 from transforms.media import Limits, MediaError, NoTrack
+from transforms.pieces import Piece
 from transforms.progress import Tick
 from transforms.records import Clip, Finding, Spent, Work
 from transforms.store import Keep, Store
@@ -83,15 +87,17 @@ def duration_s(clip: Clip) -> float | None:
 
 
 def to_finding(prediction: Prediction, info: CueInfo) -> Finding:
-    """Turns a handler's answer into what the store keeps."""
-    return info.finding(
-        prediction.clip_id,
-        prediction.subject,
-        items=prediction.items,
-        error=prediction.error or "",
-        retryable=prediction.retryable,
-        seconds=prediction.seconds,
-        on_gpu=prediction.on_gpu,
+    """Turns a handler's answer into what the store keeps, and counts it."""
+    return telemetry.found(
+        info.finding(
+            prediction.clip_id,
+            prediction.subject,
+            items=prediction.items,
+            error=prediction.error or "",
+            retryable=prediction.retryable,
+            seconds=prediction.seconds,
+            on_gpu=prediction.on_gpu,
+        )
     )
 
 
@@ -105,8 +111,34 @@ def cost(finding: Finding) -> Iterator[tuple[str, Spent]]:
 class ComputeCues(beam.PTransform):
     """Works → `findings` of every handler that shares one view, for the cues that a work lacks; and ``costs``.
 
+    Attributes:
+        handlers: of one view.
+        limits: of decoding.
+        store: where findings are kept.
+        progress: a local folder for ticks, or empty.
+        hints: Beam's resource hints for where clips are decoded and shown to models. What is lacking is found out
+            elsewhere, so that where nothing is no GPU is waited for.
+    """
+
+    handlers: tuple[CueHandler, ...]
+    limits: Limits
+    store: Store
+    progress: str = ""
+    hints: Mapping[str, str] = field(default_factory=dict)
+
+    def expand(self, works: beam.PCollection[Work]) -> dict[str, beam.PCollection]:
+        names = tuple(handler.name for handler in self.handlers)
+        decoded = ShowClips(self.handlers, self.limits, self.store, self.progress).with_resource_hints(**self.hints)
+        return works | "lacking" >> beam.FlatMap(_lacking, names) | "show" >> decoded
+
+
+@dataclass
+class ShowClips(beam.PTransform):
+    """(clip, names of cues) → `findings` of the handlers of these names, which share one view; and ``costs``.
+
     Decoded media stays inside this composite: the stage begins with a reshuffle of clip references and ends with
-    findings, each of them kept in the store before it goes on.
+    findings, each of them kept in the store before it goes on. Whoever gives resource hints gives them to all of it:
+    between steps of unequal hints media would be written to a disk and read again.
     """
 
     handlers: tuple[CueHandler, ...]
@@ -120,12 +152,11 @@ class ComputeCues(beam.PTransform):
         (view,) = {handler.view for handler in self.handlers}
         return view
 
-    def expand(self, works: beam.PCollection[Work]) -> dict[str, beam.PCollection]:
+    def expand(self, clips: beam.PCollection[tuple[Clip, tuple[str, ...]]]) -> dict[str, beam.PCollection]:
         infos = {handler.name: CueInfo.of(handler) for handler in self.handlers}
         decode = DecodeView(self.view, tuple(infos.values()), self.limits)
         decoded = (
-            works
-            | "lacking" >> beam.FlatMap(_lacking, tuple(infos))
+            clips
             | "spread clips" >> beam.Reshuffle()
             | "decode" >> beam.ParDo(decode).with_outputs("costs", *infos, main="without")
         )
@@ -180,24 +211,30 @@ class DecodeView(beam.DoFn):
 
     def _finish(self, pending: _Pending, names: tuple[str, ...]) -> Iterator[Any]:
         clip_id, of = pending.clip.clip_id, subject(pending.clip, self.view)
+        step, failed = f"decode {view_label(self.view)}", ("", False)
         try:
             example = Example(clip_id, pending.result(), of)
         except NoTrack as missing:
+            telemetry.count(step, "no_track")
             yield from (self.infos[name].finding(clip_id, of, skipped=str(missing)) for name in names)
         except MediaError as error:
+            failed = str(error), error.retryable
             what = {"error": str(error), "retryable": error.retryable}
             yield from (self.infos[name].finding(clip_id, of, **what) for name in names)
         else:
+            telemetry.count(step, "bytes_decoded", num_bytes(example.view))
             for name in names:
                 yield TaggedOutput(name, example)
-        yield TaggedOutput("costs", (f"decode {view_label(self.view)}", Spent(seconds=pending.seconds)))
+        telemetry.count(step, "bytes_fetched", pending.fetched)
+        telemetry.worked(step, clip_id, pending.seconds, *failed)
+        yield TaggedOutput("costs", (step, Spent(seconds=pending.seconds)))
 
 
 class _Pending:
     """A clip whose view is being decoded; a copy of a remote file lives until the result is taken."""
 
     def __init__(self, clip: Clip, decoder: Decoder, view: View):
-        self.clip, self.seconds = clip, 0.0
+        self.clip, self.seconds, self.fetched = clip, 0.0, 0
         self._files = ExitStack()
         self._future: Future = Future()
         if isinstance(view, Listing):
@@ -210,6 +247,7 @@ class _Pending:
             self._future.set_exception(error)
         else:
             self._spent(time.monotonic() - started)  # fetching it, where it is far away
+            self.fetched = fetched_bytes(clip.uri, path)
             self._future = decoder.submit(path, clip.media_start_s, duration_s(clip), view, self._spent)
 
     def _spent(self, seconds: float) -> None:
@@ -219,6 +257,13 @@ class _Pending:
         """Waits for the view. Raises `NoTrack` or `MediaError`."""
         with self._files:
             return self._future.result()
+
+
+def fetched_bytes(uri: str, path: str | os.PathLike[str] | Piece) -> int:
+    """How many bytes came over the network for the local copy at `path`: none where the file was here already."""
+    if isinstance(path, Piece) or FileSystems.get_scheme(uri) in (None, "file"):
+        return 0
+    return os.path.getsize(path)
 
 
 def _windowed(value: Any) -> WindowedValue:

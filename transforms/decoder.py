@@ -38,6 +38,7 @@ import numpy as np
 from model_handlers.views import Audio, AudioVideo, AudioVideoView, Decoded, Header, MediaInfo, MiddleFrame, View
 from transforms import tfio_audio
 from transforms.media import Limits, MediaError, NoTrack, decode
+from transforms.pieces import Piece
 from transforms.tfio_audio import DecoderMissing
 
 _VIEWS: dict[str, type[View]] = {view.__name__: view for view in (Header, MiddleFrame, Audio, AudioVideo)}
@@ -66,7 +67,7 @@ class Decoder:
 
     def submit(
         self,
-        path: str | Path,
+        path: str | Path | Piece,
         clip_start_s: float,
         duration_s: float | None,
         view: View,
@@ -81,7 +82,7 @@ class Decoder:
         installed.
         """
         request = {
-            "path": str(path),
+            "path": asdict(path) if isinstance(path, Piece) else str(path),
             "clip_start_s": clip_start_s,
             "duration_s": duration_s,
             "view": [type(view).__name__, asdict(view)],
@@ -187,6 +188,9 @@ class _Child:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
+        # Once it has Google's credentials, Beam gives every new socket of this process a timeout, which would leave the
+        # child's end such that it reads nothing where there is nothing yet.
+        theirs.setblocking(True)
         root = str(Path(__file__).parent.parent)
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         with theirs:
@@ -428,7 +432,8 @@ def _answer(request: dict[str, Any], segments: _Segments, loaded_bytes: int) -> 
     limits = Limits(**request["limits"])
     _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + limits.timeout_s + _CPU_GRACE_S))
     _limit(resource.RLIMIT_AS, limits.memory_bytes + loaded_bytes)
-    where = (request["path"], request["clip_start_s"], request["duration_s"])
+    path = request["path"]
+    where = (Piece(**path) if isinstance(path, dict) else path, request["clip_start_s"], request["duration_s"])
     try:
         payload = decode(*where, _VIEWS[name](**fields), limits, segments.allocate)
     except MediaError as error:

@@ -1,65 +1,153 @@
-"""Brings a clip's file to this machine where it is not here yet."""
+"""Brings a clip's file to this machine where it is not here yet, and takes it away again.
+
+Each process keeps its copies in a folder of its own below the system's folder for temporary files. A copy goes when its
+clip has been decoded, the folder when the process ends. A process that is killed cannot clean up; the system drops its
+lock on the folder, by which the next process on this machine that fetches anything knows the folder for abandoned, and
+removes it. So what remains is at most what the killed process had fetched and not yet decoded: three files a thread.
+"""
 
 from __future__ import annotations
 
+import atexit
+import fcntl
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from transforms import remote
 from transforms.media import MediaError
+from transforms.pieces import HEADER_BYTES, Member, Piece, is_header_of
 
 MAX_FILE_BYTES = 2 << 30
-_CHUNK_BYTES = 8 << 20
+_PREFIX = "earshot-clips-"
+_LOCK = "lock"
+_held: list[IO[bytes]] = []  # locks last as long as their files are open
 
 
 @contextmanager
-def open_media(uri: str, max_file_bytes: int = MAX_FILE_BYTES) -> Iterator[Path]:
-    """Gives a local path for `uri`, for as long as the context lasts.
+def open_media(uri: str, max_file_bytes: int = MAX_FILE_BYTES) -> Iterator[Path | Piece]:
+    """Gives what is at `uri` as a local file, or a piece of one, for as long as the context lasts.
 
-    A path, or a ``file://`` URL, is passed through. Anything else (``gs://…``) is copied to a temporary file by Beam's
-    file system for that scheme, a few megabytes at a time.
+    A path, or a ``file://`` URL, is passed through, and a member of a local shard is read where it is. Anything else
+    (``gs://…``) is copied to a temporary file, a little at a time; of a shard only the member.
 
     Raises:
-        MediaError: the file is larger than `max_file_bytes`, or cannot be copied (which may work the next time).
+        MediaError: the file is larger than `max_file_bytes`, is not there, or cannot be copied (which may work the next
+            time), or the shard is not the one that was listed.
     """
-    scheme = FileSystems.get_scheme(uri)
-    if scheme is None:
-        yield Path(uri)
+    member = Member.of(uri)
+    place = member.shard if member else uri
+    if member and member.length > max_file_bytes:
+        raise MediaError(_too_large(uri, max_file_bytes))
+    local = _local(place)
+    if local is not None:
+        yield _piece(local, member) if member else local
         return
-    if scheme == "file":
-        yield Path(unquote(urlsplit(uri).path))
-        return
-    with tempfile.NamedTemporaryFile(prefix="earshot-", suffix=PurePosixPath(uri).suffix) as copy:
-        _copy(uri, copy, max_file_bytes)
+    suffix = PurePosixPath(member.name if member else uri).suffix
+    with tempfile.NamedTemporaryFile(prefix="clip-", suffix=suffix[:16], dir=scratch(os.getpid())) as copy:
+        try:
+            if member:
+                _copy_member(member, copy)
+            else:
+                remote.copy(uri, copy, max_file_bytes)
+            copy.flush()
+        except remote.TooLarge:
+            raise MediaError(_too_large(uri, max_file_bytes)) from None
+        except remote.Missing as error:  # an object store knows; elsewhere a disk may not be mounted yet
+            raise MediaError(f"no such file: {uri}", retryable=not uri.startswith("gs://")) from error
+        except OSError as error:
+            raise MediaError(f"cannot fetch {uri}: {error}", retryable=True) from error
+        except ValueError as error:  # Beam knows no file system for the scheme
+            raise MediaError(f"cannot fetch {uri}: {error}") from error
         yield Path(copy.name)
 
 
-def _copy(uri: str, copy: IO[bytes], max_file_bytes: int) -> None:
-    """Copies `uri` to an open file, at most `max_file_bytes`."""
-    too_large = f"{uri} is larger than the limit of {max_file_bytes / (1 << 30):.3g} GiB"
+@lru_cache(maxsize=1)
+def scratch(pid: int) -> Path:
+    """The folder of the process `pid`, which is this one; removes those of processes that are gone."""
+    root = Path(tempfile.gettempdir())
+    for folder in root.glob(f"{_PREFIX}*"):
+        if _is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(prefix="earshot-new-", dir=root))
+    lock = (new / _LOCK).open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    _held.append(lock)
+    mine = new.rename(root / new.name.replace("earshot-new-", _PREFIX))  # now that it is locked others may look at it
+    atexit.register(_remove, mine, pid)
+    return mine
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether nobody holds a folder's lock any more."""
+    with suppress(OSError), (folder / _LOCK).open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _remove(folder: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a fork inherits what was registered
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _local(place: str) -> Path | None:
+    scheme = FileSystems.get_scheme(place)
+    if scheme == "file":
+        return Path(unquote(urlsplit(place).path))
+    return Path(place) if scheme is None else None
+
+
+def _piece(path: Path, member: Member) -> Piece:
     try:
-        (found,) = FileSystems.match([uri])  # says what is wrong by one type of error, which opening does not
-        if not found.metadata_list:
-            raise MediaError(f"no such file: {uri}", retryable=True)
-        if found.metadata_list[0].size_in_bytes > max_file_bytes:
-            raise MediaError(too_large)
-        size = 0
-        with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as source:
-            while chunk := source.read(_CHUNK_BYTES):
-                size += len(chunk)
-                if size > max_file_bytes:
-                    raise MediaError(too_large)
-                copy.write(chunk)
-        copy.flush()
-    except MediaError:
-        raise
-    except (BeamIOError, OSError) as error:
-        raise MediaError(f"cannot fetch {uri}: {error}", retryable=True) from error
-    except ValueError as error:  # Beam knows no file system for the scheme
-        raise MediaError(f"cannot fetch {uri}: {error}") from error
+        with path.open("rb") as shard:
+            shard.seek(max(0, member.offset - HEADER_BYTES))
+            header = shard.read(HEADER_BYTES)
+    except FileNotFoundError:
+        raise MediaError(f"no such file: {path}", retryable=True) from None
+    except OSError as error:
+        raise MediaError(f"cannot read {path}: {error}", retryable=True) from error
+    _check_header(header, member)
+    return Piece(str(path), member.offset, member.length, member.name)
+
+
+def _copy_member(member: Member, copy: IO[bytes]) -> None:
+    """Copies a member and, in the same request, its header, which is taken off again."""
+    whole = _AfterHeader(copy)
+    remote.copy_range(member.shard, whole, member.offset - HEADER_BYTES, HEADER_BYTES + member.length)  # type: ignore[arg-type]
+    _check_header(bytes(whole.header), member)
+
+
+class _AfterHeader:
+    """Writes to a file what comes after the first 512 bytes."""
+
+    def __init__(self, file: IO[bytes]):
+        self.header = bytearray()
+        self._file = file
+
+    def write(self, chunk: bytes) -> int:
+        missing = HEADER_BYTES - len(self.header)
+        self.header += chunk[:missing]
+        self._file.write(chunk[missing:])
+        return len(chunk)
+
+
+def _check_header(header: bytes, member: Member) -> None:
+    if not is_header_of(header, member):
+        raise MediaError(
+            f"{member.shard} has no {member.name!a} of {member.length} bytes at {member.offset} any more: it was "
+            "changed after it was listed",
+            retryable=True,
+        )
+
+
+def _too_large(uri: str, most: int) -> str:
+    return f"{uri} is larger than the limit of {most / (1 << 30):.3g} GiB"

@@ -6,12 +6,10 @@ is, and which formats there are, is in `transforms.sources`.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import posixpath
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +19,11 @@ from typing import Any, NamedTuple, TextIO
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
+from transforms.lines import MAX_ROW, BadRow, Records, csv_records, numbered_lines
+from transforms.pieces import Member
 from transforms.records import Clip, Failure
+from transforms.remote import check_bucket
+from transforms.shards import Sample, json_values, label_lines
 from transforms.sources import (
     COLUMNS,
     ClipSource,
@@ -29,8 +31,10 @@ from transforms.sources import (
     SourceError,
     earshot_columns,
     is_text,
+    listed_shard,
     media_files,
     open_text,
+    percent_encoded,
     resolve,
     shown,
     template_fields,
@@ -38,28 +42,23 @@ from transforms.sources import (
 
 __all__ = ["BadRow", "ClipSource", "Read", "ReadClips", "Row", "SourceError", "read_clips", "read_rows"]
 
-MAX_ROW = 1 << 16  # characters; a longer line is not a row but a file without line breaks
 MAX_SECONDS = 1e8  # three years; larger times are milliseconds or rubbish
 VGGSOUND_SECONDS = 10.0  # "10 s" clips: Chen et al., VGGSound (ICASSP 2020), section 3
-
-_Records = Iterator[tuple[int, Any]]
-
-
-class BadRow(ValueError):
-    """A row that names no clip; the message says what is wrong with it."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One listed row or file: a clip, or with an `error` what is known of it.
 
-    `path` and `line` say where it was listed, and order rows; the line of a media file is 0.
+    `path` and `line` say where it was listed, and order rows; the line of a media file is 0, that of a clip in a shard
+    its number there. `shard` tells clips of one id apart that are in different shards.
     """
 
     path: str
     line: int
     clip: Clip
     error: str = ""
+    shard: str = ""
 
     @property
     def place(self) -> tuple[str, int]:
@@ -74,18 +73,18 @@ class Row:
 def read_clips(source: ClipSource) -> tuple[list[Clip], list[Failure]]:
     """Returns the clips of `source` and the rows that name none, both in order of origin.
 
-    Of several rows with one clip id the first stays. Raises as `resolve` does.
+    Of several rows with one clip id the first stays, unless they are in different shards: then all stay, and each gets
+    its shard's name before its id, as in ``train/0001:abc``. Raises as `resolve` does.
     """
-    kept: dict[str, Clip] = {}
-    failures = []
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in read_rows(resolve(source)):
-        if row.error:
-            failures.append(row.failure())
-        elif first := kept.get(row.clip.clip_id):
-            failures.append(_duplicate(row, first))
-        else:
-            kept[row.clip.clip_id] = row.clip
-    return list(kept.values()), failures
+        key, _ = _keyed(row)
+        groups.setdefault(key, []).append(row)
+    ended = sorted((end for rows in groups.values() for end in _settled(rows)), key=lambda end: end[0])
+    return (
+        [end for _, end in ended if isinstance(end, Clip)],
+        [end for _, end in ended if isinstance(end, Failure)],
+    )
 
 
 class Read(NamedTuple):
@@ -101,15 +100,18 @@ class ReadClips(beam.PTransform):
     """Reads `source` in the workers.
 
     Grouping by id makes the ids unique and leaves the clips redistributed over the workers, so that no reshuffle has to
-    follow. `resolve` is asked while the pipeline is being built, so that a source without clips is an error then.
+    follow. `resolve` is asked while the pipeline is being built, so that a source without clips is an error then, and
+    so is a list of clips in a bucket that cannot be read.
     """
 
     source: ClipSource
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> Read:
+        listing = resolve(self.source)
+        _check_bucket(listing)
         rows = (
             pbegin
-            | "lists" >> beam.Create(_parts(resolve(self.source)))
+            | "lists" >> beam.Create(_parts(listing))
             | "spread" >> beam.Reshuffle()
             | "read rows" >> beam.FlatMap(read_rows)
         )
@@ -118,10 +120,24 @@ class ReadClips(beam.PTransform):
         return Read(kept.clips, kept.failed, rows | "origins" >> beam.Map(_origin))
 
 
+def _check_bucket(listing: Listing) -> None:
+    """Raises `SourceError` where a list's first clip is in a bucket that does not exist, or may not be read."""
+    if listing.kind in ("media", "shards"):
+        return  # they were found there
+    first = next((row.clip.uri for row in islice(read_rows(listing), 100) if not row.error), "")
+    member = Member.of(first)
+    place = member.shard if member else first
+    if place.startswith("gs://"):
+        try:
+            check_bucket(place)
+        except OSError as error:
+            raise SourceError(f"the media of {listing.source.clips!r} cannot be read: {error}") from error
+
+
 def read_rows(listing: Listing) -> Iterator[Row]:
     """Yields every row or file of `listing` in order of origin, as many as the source's limit allows."""
-    found = _media_rows(listing) if listing.kind == "media" else _listed_rows(listing)
-    return islice(found, listing.source.limit)
+    found = {"media": _media_rows, "shards": _shard_rows}.get(listing.kind, _listed_rows)
+    return islice(found(listing), listing.source.limit)
 
 
 def _parts(listing: Listing) -> list[Listing]:
@@ -141,16 +157,25 @@ def _keyed(row: Row) -> tuple[tuple[str, str], Row]:
 
 
 def _keep_first(group: tuple[tuple[str, str], Iterable[Row]]) -> Iterator[Clip | TaggedOutput]:
-    """Of the rows with one key, the first by origin is the clip; what else there is fails."""
-    _, rows = group
-    first = min(rows, key=lambda row: row.place)
+    """What rows of one key become: a clip, or several of different shards; what else there is fails."""
+    for _, end in _settled(group[1]):
+        yield end if isinstance(end, Clip) else TaggedOutput("failed", end)
+
+
+def _settled(rows: Iterable[Row]) -> Iterator[tuple[tuple[str, int], Clip | Failure]]:
+    """Yields the places of rows of one key, each with what becomes of the row."""
+    rows = sorted(rows, key=lambda row: row.place)
+    apart = len({row.shard for row in rows}) > 1
+    first: dict[str, Row] = {}
     for row in rows:
         if row.error:
-            yield TaggedOutput("failed", row.failure())
-        elif row.place != first.place:
-            yield TaggedOutput("failed", _duplicate(row, first.clip))
+            yield row.place, row.failure()
+        elif row.shard in first:
+            yield row.place, _duplicate(row, first[row.shard].clip)
         else:
-            yield row.clip
+            first[row.shard] = row
+            clip_id = f"{row.shard}:{row.clip.clip_id}" if apart else row.clip.clip_id
+            yield row.place, replace(row.clip, clip_id=clip_id)
 
 
 def _duplicate(row: Row, first: Clip) -> Failure:
@@ -166,6 +191,43 @@ def _media_rows(listing: Listing) -> Iterator[Row]:
         else:  # neither a record nor a shuffle can carry the path as it is
             path = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
             yield Row(path, 0, Clip("", "", source=source, origin=path), "the file's name is not UTF-8: rename it")
+
+
+def _shard_rows(listing: Listing) -> Iterator[Row]:
+    source = listing.source.name or "shards"
+    for path in listing.files:
+        found = listed_shard(path)
+        shard = percent_encoded(path[len(listing.root) :].removesuffix(".tar"))
+        for number, sample in enumerate(found.samples, 1):
+            member = sample.clip or sample.at
+            bare = Clip("", "", source=source, origin=member.uri)
+            try:
+                if sample.error:
+                    raise BadRow(sample.error)
+                yield Row(path, number, _sample_clip(sample, bare), shard=shard)
+            except BadRow as error:
+                yield Row(path, number, bare, str(error))
+        if found.error:
+            # What comes after the damage, of which nobody knows how many clips it was.
+            yield Row(path, len(found.samples) + 1, Clip("", "", source=source, origin=path), found.error)
+
+
+def _sample_clip(sample: Sample, bare: Clip) -> Clip:
+    """The clip of a shard's sample, which was cut before it was packed. Raises `BadRow`."""
+    try:
+        told = json_values(sample.told["json"]) if "json" in sample.told else {}
+    except ValueError as error:
+        raise BadRow(str(error)) from error
+    if not is_text(sample.key):
+        raise BadRow("the file's name is not UTF-8: rename it")
+    labels = (*told.get("labels", ()), *label_lines(sample.told.get("cls", b"")))
+    told |= {"clip_id": told.get("clip_id") or percent_encoded(sample.key), "labels": tuple(dict.fromkeys(labels))}
+    told.setdefault("video_id", posixpath.basename(sample.key))
+    media_start = _seconds("media_start_s", told["media_start_s"]) if _is_set(told, "media_start_s") else 0.0
+    uri = sample.clip.uri if sample.clip else ""
+    source = bare.source if bare.source != "shards" else _text("source", told.get("source")) or bare.source
+    clip = _clip_of(told, uri, source, bare.origin)
+    return replace(clip, media_start_s=media_start)
 
 
 def _listed_rows(listing: Listing) -> Iterator[Row]:
@@ -184,78 +246,20 @@ def _listed_rows(listing: Listing) -> Iterator[Row]:
                     yield Row(path, line, Clip("", "", source=source, origin=origin), str(error))
 
 
-def _format(listing: Listing, path: str, stream: TextIO) -> tuple[_Records, Callable[[Any], dict[str, Any]]]:
+def _format(listing: Listing, path: str, stream: TextIO) -> tuple[Records, Callable[[Any], dict[str, Any]]]:
     """Returns the numbered records of a list, and the function that gives one record's values by column."""
-    lines = _lines(stream)
+    lines = numbered_lines(stream)
     if listing.kind == "audioset":
         stem = posixpath.splitext(posixpath.basename(path))[0]
         split = stem.removesuffix("_segments") if stem.endswith("_segments") else ""
-        return _csv_records(lines, 1, comment="#"), partial(_audioset, listing.class_names, split)
+        return csv_records(lines, 1, comment="#"), partial(_audioset, listing.class_names, split)
     if listing.kind == "vggsound":
-        return _csv_records(lines, 1), _vggsound
+        return csv_records(lines, 1), _vggsound
     if path.lower().endswith(".jsonl"):
         return ((number, line) for number, line in lines if line != "\n"), _earshot_json
-    records = _csv_records(lines, MAX_ROW)
+    records = csv_records(lines, MAX_ROW)
     _, header = next(records, (0, []))
     return records, partial(_earshot_csv, earshot_columns(path, header, listing.source.media))
-
-
-def _lines(stream: TextIO) -> Iterator[tuple[int, Any]]:
-    """Yields the number of every line with its text, or with a `BadRow` in place of more than `MAX_ROW` characters."""
-    number = 0
-    while line := stream.readline(MAX_ROW + 1):
-        number += 1
-        if len(line) <= MAX_ROW:
-            yield number, line if line.strip() else "\n"
-            continue
-        while line and not line.endswith("\n"):
-            line = stream.readline(MAX_ROW + 1)
-        yield number, BadRow(f"the line is longer than {MAX_ROW} characters")
-
-
-def _csv_records(lines: _Records, most_lines: int, comment: str = "") -> _Records:
-    """Yields the first line's number of every CSV record with its stripped fields, or with a `BadRow`.
-
-    A quote that nobody closes swallows what follows. It costs one row and no more: the lines after it are read again.
-
-    Args:
-        lines: as `_lines` gives them.
-        most_lines: the most lines that a quoted field may spread a record over.
-        comment: what a line that is no record begins with.
-    """
-    again: deque[tuple[int, Any]] = deque()
-    while True:
-        used: list[tuple[int, Any]] = []
-        try:
-            record: Any = next(
-                csv.reader(_feed(lines, again, used, most_lines), strict=True, skipinitialspace=True), []
-            )
-        except csv.Error as error:
-            record = BadRow(f"not CSV: {error}")
-            again.extendleft(reversed(used[1:]))
-        if not used:
-            return
-        number, line = used[0]
-        if isinstance(line, BadRow):
-            yield number, line
-        elif line != "\n" and not (comment and line.startswith(comment)):
-            yield number, record if isinstance(record, BadRow) else [value.strip() for value in record]
-
-
-def _feed(
-    lines: _Records, again: deque[tuple[int, Any]], used: list[tuple[int, Any]], most_lines: int
-) -> Iterator[str]:
-    """Yields one record's lines to `csv.reader`, as long as it asks for more, noting in `used` what it took."""
-    size = 0
-    while len(used) < most_lines and size <= MAX_ROW:
-        taken = again.popleft() if again else next(lines, None)
-        if taken is None:
-            return
-        used.append(taken)
-        if isinstance(taken[1], BadRow):
-            return
-        size += len(taken[1])
-        yield taken[1]
 
 
 def _audioset(names: Mapping[str, str], split: str, fields: list[str]) -> dict[str, Any]:
@@ -311,33 +315,42 @@ def _expect(fields: list[str], *columns: str) -> None:
 
 def _clip(values: Mapping[str, Any], listing: Listing, folder: str, origin: str) -> Clip:
     """Returns the clip that a row's values name, or raises `BadRow`. Relative uris begin in `folder`."""
-    text = {name: _text(name, values.get(name)) for name in ("clip_id", "uri", "video_id", "split", "source")}
+    uri = _text("uri", values.get("uri"))
+    source = listing.source.name or _text("source", values.get("source")) or listing.kind
+    clip = _clip_of(values, uri, source, origin)
+    if not uri:
+        template = listing.source.media
+        if not template:
+            raise BadRow("uri is empty, and there is no media template")
+        names = {"clip_id": clip.clip_id, "video_id": clip.video_id, "split": clip.split}
+        if not _text("video_id", values.get("video_id")):
+            names["video_id"] = ""
+        uri = _fill(template, names, clip.start_s, clip.end_s)
+        is_cut = bool(template_fields(template) - {"video_id", "split"})
+        return replace(clip, uri=uri, media_start_s=0.0 if is_cut else clip.start_s)
+    if "\0" in uri:
+        raise BadRow(f"uri {shown(uri)} holds a NUL")
+    if not re.match(r"/|[A-Za-z][A-Za-z0-9+.-]*://", uri):
+        uri = posixpath.join(folder, uri)
+    return replace(clip, uri=uri)
+
+
+def _clip_of(values: Mapping[str, Any], uri: str, source: str, origin: str) -> Clip:
+    """Returns the clip that values name in the file at `uri`, where it begins at its own start; raises `BadRow`."""
+    text = {name: _text(name, values.get(name)) for name in ("clip_id", "video_id", "split")}
     labels = tuple(_text("labels", label) for label in values["labels"])
     start = _seconds("start_s", values["start_s"]) if _is_set(values, "start_s") else 0.0
     end = _seconds("end_s", values["end_s"]) if _is_set(values, "end_s") else None
     if end is not None and end <= start:
         raise BadRow(f"end_s {end:.12g} is not after start_s {start:.12g}")
-    video_id = text["video_id"] or posixpath.splitext(posixpath.basename(text["uri"]))[0]
+    video_id = text["video_id"] or posixpath.splitext(posixpath.basename(uri))[0]
     if not text["clip_id"] and not video_id:
         raise BadRow("video_id is empty, and so is clip_id")
     clip_id = text["clip_id"] or _default_id(video_id, start)
     for name, value in (("clip_id", clip_id), ("video_id", video_id)):
         if re.search(r"[\x00-\x1f\x7f]", value):
             raise BadRow(f"{name} {shown(value)} holds a control character")
-    uri, media_start = text["uri"], start
-    if not uri:
-        template = listing.source.media
-        if not template:
-            raise BadRow("uri is empty, and there is no media template")
-        uri = _fill(template, {"clip_id": clip_id, "video_id": video_id, "split": text["split"]}, start, end)
-        if template_fields(template) - {"video_id", "split"}:
-            media_start = 0.0
-    elif "\0" in uri:
-        raise BadRow(f"uri {shown(uri)} holds a NUL")
-    elif not re.match(r"/|[A-Za-z][A-Za-z0-9+.-]*://", uri):
-        uri = posixpath.join(folder, uri)
-    source = listing.source.name or text["source"] or listing.kind
-    return Clip(clip_id, uri, start, end, media_start, source, video_id, labels, text["split"], origin)
+    return Clip(clip_id, uri, start, end, start, source, video_id, labels, text["split"], origin)
 
 
 def _fill(template: str, names: dict[str, str], start: float, end: float | None) -> str:

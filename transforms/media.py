@@ -9,6 +9,7 @@ import math
 import os
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from av.video.stream import VideoStream
 
 from model_handlers.views import Audio, AudioVideo, AudioVideoView, Decoded, Header, MiddleFrame, View
 from transforms import tfio_audio
+from transforms.pieces import Piece
 from transforms.tracks import Limits, MediaError, MediaFile, NoTrack, shown_s
 
 __all__ = ["Allocate", "Limits", "MediaError", "NoTrack", "decode"]
@@ -40,7 +42,7 @@ Allocate = Callable[[tuple[int, ...], type], np.ndarray]
 
 
 def decode(
-    path: str | Path,
+    path: str | Path | Piece,
     clip_start_s: float,
     duration_s: float | None,
     view: View,
@@ -50,7 +52,7 @@ def decode(
     """Returns `view` of the clip that starts at `clip_start_s` in the file at `path`.
 
     Args:
-        path: a local file.
+        path: a local file, or a piece of one.
         clip_start_s: where the clip starts in the file, in seconds.
         duration_s: the clip's length in seconds; ``None``, or a length that goes past the file's end, means up to it.
         view: what to decode; its docstring gives the payload's shape.
@@ -66,7 +68,7 @@ def decode(
     if isinstance(view, AudioVideo) and not 0 < view.crop <= view.short_side:
         raise ValueError(f"a crop of {view.crop} pixels does not fit a short side of {view.short_side}")
     try:
-        _check_file(Path(path))
+        _check_file(path)
         with MediaFile(path, clip_start_s, duration_s, limits) as media:
             match view:
                 case Header():
@@ -96,14 +98,20 @@ def decode(
         raise MediaError(f"cannot be decoded: {type(error).__name__}: {error}") from error
 
 
-def _check_file(path: Path) -> None:
+def _check_file(file: str | Path | Piece) -> None:
+    path = Path(file.path if isinstance(file, Piece) else file)
     if not path.exists():
         raise MediaError(f"no such file: {path}", retryable=True)
     if not path.is_file():
         raise MediaError(f"not a file: {path}")
     if not os.access(path, os.R_OK):
         raise MediaError(f"no permission to read {path}", retryable=True)
-    if not path.stat().st_size:
+    size = path.stat().st_size
+    if isinstance(file, Piece):
+        if file.offset + file.length > size:
+            raise MediaError(f"{path} has {size} bytes and ends before the clip does: was it cut off?", retryable=True)
+        size = file.length
+    if not size:
         raise MediaError("the file is empty")
 
 
@@ -280,12 +288,18 @@ def _samples(media: MediaFile, rate: int, allocate: Allocate) -> np.ndarray:
     return _without_context(_resampled(timeline.samples, rate_there, rate), rate, count, allocate)
 
 
-def _samples_by_tfio(media: MediaFile, path: str | Path, rate: int, allocate: Allocate) -> np.ndarray:
+def _samples_by_tfio(media: MediaFile, path: str | Path | Piece, rate: int, allocate: Allocate) -> np.ndarray:
     """The same by tensorflow-io. The header is still read by PyAV, so that a clip has one length whoever decodes it."""
     stream = media.audio
     tfio_audio.check_readable(media.container, stream.codec_context.codec.canonical_name)
     count = _count(media, rate)
-    sound = tfio_audio.SoundFile(path)
+    with path.as_file() if isinstance(path, Piece) else nullcontext(path) as whole:
+        return _read_by_tfio(media, tfio_audio.SoundFile(whole), stream, count, rate, allocate)
+
+
+def _read_by_tfio(
+    media: MediaFile, sound: tfio_audio.SoundFile, stream: AudioStream, count: int, rate: int, allocate: Allocate
+) -> np.ndarray:
     wanted = np.zeros(round((media.duration_s + 2 * _CONTEXT_S) * sound.rate), np.float32)
     lead = round((_CONTEXT_S - media.start_s) * sound.rate)  # where the file's first sample belongs in what is wanted
     first, stop = max(0, -lead), min(sound.length, len(wanted) - lead)

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
+
+from transforms import telemetry
 
 T = TypeVar("T")
-
-NAMESPACE = "earshot"
 
 
 @dataclass
 class Tick(beam.PTransform):
-    """Counts what passes as ``earshot:<step>`` and, where a folder is given, in the file ``<folder>/<step>``.
+    """Counts what passes as ``done`` of a step's metrics and, where a folder is given, in the file ``<folder>/<step>``.
 
     Without a `step`, every element counts for the step of its own ``name`` (cues do).
     """
@@ -35,7 +34,7 @@ class Tick(beam.PTransform):
     def tick(self, element: T) -> T:
         """Counts one element and hands it on."""
         step = self.step or element.name  # type: ignore[attr-defined]
-        Metrics.counter(NAMESPACE, step).inc()
+        telemetry.count(step, "done")
         if self.folder:
             with open(os.path.join(self.folder, step), "ab", buffering=0) as file:
                 file.write(b".")

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import apache_beam as beam
@@ -13,7 +14,7 @@ from apache_beam.io.avroio import WriteToAvro
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
-from transforms import versions
+from transforms import telemetry, versions
 from transforms.avro import avro_schema, to_record
 from transforms.records import Caption, Failure, Rejection, Spent
 from transforms.splits import BENCHMARK
@@ -123,7 +124,7 @@ class Publish(beam.PTransform):
             | "unaccounted" >> beam.FlatMap(_problems)
         )
         counts = (
-            [inputs[name] | f"{name} reasons" >> beam.Map(_reason, name) for name in OUTCOMES]
+            [inputs[name] | f"{name} reasons" >> beam.Map(telemetry.ended) for name in OUTCOMES]
             | "all reasons" >> beam.Flatten()
             | "count reasons" >> beam.combiners.Count.PerElement()
         )
@@ -165,13 +166,6 @@ def _problems(group: tuple[str, Mapping[str, Iterable[None]]]) -> Iterator[str]:
         yield problem
 
 
-def _reason(outcome: Caption | Rejection | Failure, name: str) -> str:
-    """``captions``, ``rejected/<reason>`` or ``failed/<step>``."""
-    if isinstance(outcome, Rejection):
-        return f"{name}/{outcome.reason}"
-    return f"{name}/{outcome.step}" if isinstance(outcome, Failure) else name
-
-
 def _splits(caption: Caption) -> Iterator[str]:
     """The caption's split, and ``benchmark/<list>`` for each list that it is on."""
     yield caption.split
@@ -194,6 +188,7 @@ def _publish(
     relative = {name: sorted(path[len(folder) :].lstrip("/\\") for path in paths) for name, paths in files.items()}
     content = manifest(facts, counts, problems, relative, f"{digest % (1 << 128):032x}", costs, splits)
     now = versions.current(root)
+    content["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     # Somebody may have removed the version that is current.
     there = now is not None and now != version and versions.published(root, now)
     if now is not None and there and versions.manifest(root, now)["digest"] == content["digest"]:

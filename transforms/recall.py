@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 
 from model_handlers.base import CueHandler
 from model_handlers.views import View
+from transforms import telemetry
 from transforms.cues import CueInfo, subject
-from transforms.progress import NAMESPACE, Tick
+from transforms.progress import Tick
 from transforms.records import Clip, Finding, Work, Written
 from transforms.store import Store, pack, read_rows, unpack
 
@@ -90,12 +90,12 @@ class Recall(beam.PTransform):
     progress: str = ""
 
     def expand(self, clips: beam.PCollection[Clip]) -> beam.PCollection[Work]:
-        files = self._files()
-        if not files:
+        if not self.store.root:
             return clips | "nothing known" >> beam.Map(Work)
         rows = (
             clips.pipeline
-            | "files" >> beam.Create(files)
+            | "kinds" >> beam.Create(self._kinds())
+            | "files" >> beam.FlatMap(_files)  # as it runs: a job that an engine repeats finds what it has paid for
             | "spread files" >> beam.Reshuffle()
             | "read" >> beam.FlatMap(_rows).with_output_types(tuple[str, bytes])
         )
@@ -106,18 +106,16 @@ class Recall(beam.PTransform):
             | "known" >> beam.ParDo(_Count(self.wanted, self.progress))
         )
 
-    def _files(self) -> list[tuple[str, type[Row]]]:
-        """The files of the cues that are wanted, and of the writer."""
-        if not self.store.root:
-            return []
-        kinds: list[tuple[str, type[Row]]] = [
-            (self.store.files(cue.name, cue.fingerprint), Finding) for cue in self.wanted
-        ]
-        kinds.append((self.store.written_files(self.writer), Written))
-        matches = FileSystems.match([pattern for pattern, _ in kinds])
-        return [
-            (found.path, kind) for (_, kind), match in zip(kinds, matches, strict=True) for found in match.metadata_list
-        ]
+    def _kinds(self) -> list[tuple[str, type[Row]]]:
+        """The patterns of the files of the cues that are wanted, and of the writer."""
+        findings = [self.store.files(cue.name, cue.fingerprint) for cue in self.wanted]
+        return [*((files, Finding) for files in findings), (self.store.written_files(self.writer), Written)]
+
+
+def _files(kind: tuple[str, type[Row]]) -> Iterator[tuple[str, type[Row]]]:
+    pattern, of = kind
+    for found in FileSystems.match([pattern])[0].metadata_list:
+        yield found.path, of
 
 
 def _rows(file: tuple[str, type[Row]]) -> Iterator[tuple[str, bytes]]:
@@ -134,7 +132,7 @@ def _works(group: tuple[str, dict], wanted: tuple[Wanted, ...], retry_failed: bo
 
 
 class _Count(beam.DoFn):
-    """Counts what is known as `Tick` counts what is done, and as the metric ``known_<cue>``."""
+    """Counts what is known as `Tick` counts what is done, and as ``known`` of ``earshot.<cue>``."""
 
     def __init__(self, wanted: tuple[Wanted, ...], progress: str):
         self.ticks = {cue.name: Tick(cue.name, progress) for cue in wanted}
@@ -142,5 +140,5 @@ class _Count(beam.DoFn):
     def process(self, work: Work) -> Iterator[Work]:
         for finding in work.findings:
             self.ticks[finding.name].tick(finding)
-            Metrics.counter(NAMESPACE, f"known_{finding.name}").inc()
+            telemetry.count(finding.name, "known")
         yield work

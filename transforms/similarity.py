@@ -17,6 +17,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from model_handlers.similarity import Pair, Similarity, SimilarityModel
 from model_handlers.views import View
+from transforms import telemetry
 from transforms.cues import CueInfo, cost, subject
 from transforms.records import Caption, CueSheet, Failure, Finding, Item, Rejection
 from transforms.store import Keep, Store
@@ -133,7 +134,7 @@ def _recalled(element: tuple[CueSheet, Caption], scorer: Scorer) -> Iterator[Any
 
 def _scored(element: tuple[Caption, Similarity], scorer: Scorer) -> tuple[Caption, Finding]:
     caption, found = element
-    return caption, to_finding(caption, found, scorer)
+    return caption, telemetry.found(to_finding(caption, found, scorer))
 
 
 def _finding(element: tuple[Caption, Finding]) -> Finding:

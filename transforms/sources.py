@@ -1,4 +1,5 @@
-"""Where clips are listed: a folder, a glob, one media file, or a CSV or JSONL list, on any file system that Beam knows.
+"""Where clips are listed: a folder, a glob, a media file, tar shards, or a CSV or JSONL list, on any of Beam's file
+systems.
 
 `ClipSource` is what a user sets, `resolve` finds out what it means and complains while the pipeline is being built, and
 `Listing` is the answer that travels to the workers. `transforms.ingest` reads what a listing names.
@@ -13,18 +14,23 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TextIO
 
 from apache_beam.io.filesystems import FileSystems
 
-KINDS = ("auto", "media", "audioset", "vggsound", "earshot")
+from transforms.remote import check_bucket, errors
+from transforms.shards import SOUND, VIDEO, Contents, ShardError, contents, expanded
+
+KINDS = ("auto", "media", "audioset", "vggsound", "earshot", "shards")
 COLUMNS = ("clip_id", "uri", "video_id", "start_s", "end_s", "labels", "split", "source")
 _VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".3gp", ".ogv")
 _LOSSLESS_ENDINGS = (".wav", ".flac", ".aif", ".aiff", ".caf", ".wv")
 _AUDIO_ENDINGS = (*_LOSSLESS_ENDINGS, ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".mka", ".wma")
 MEDIA_ENDINGS = frozenset(_VIDEO_ENDINGS + _AUDIO_ENDINGS)
+_KINDS_OF_MEDIA = dict.fromkeys(_VIDEO_ENDINGS, VIDEO) | dict.fromkeys(_AUDIO_ENDINGS, SOUND)
 # One value of each kind: a format spec that fails on these would fail on every row.
 TEMPLATE_FIELDS: Mapping[str, str | int | float] = {
     "video_id": "abc",
@@ -37,6 +43,9 @@ TEMPLATE_FIELDS: Mapping[str, str | int | float] = {
     "clip_id": "abc_000030",
 }
 _LISTS = (".csv", ".jsonl")
+_SHARD = ".tar"
+_PACKED_SHARDS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
+MAX_FILE_BYTES = 2 << 30  # of a clip in a shard; `transforms.fetch` has the same limit
 _PROBE = 1000  # files looked at before a whole folder is listed just to find out that it holds no media
 _FIRST_LINE = 1 << 16
 
@@ -50,9 +59,11 @@ class ClipSource:
     """What a user says of where the clips are.
 
     Attributes:
-        clips: a folder (searched recursively), a glob, a media file, or a ``.csv`` or ``.jsonl`` list.
-        kind: what `clips` is: ``media``, ``audioset`` (its segments CSV), ``vggsound`` (its CSV) or ``earshot`` (a CSV
-            with a header of `COLUMNS`, or JSONL with the same keys); ``auto`` looks.
+        clips: a folder (searched recursively), a glob, a media file, a ``.csv`` or ``.jsonl`` list, or WebDataset
+            shards: a ``.tar``, a glob or a folder of them, or ``shards-{000000..000123}.tar``.
+        kind: what `clips` is: ``media``, ``audioset`` (its segments CSV), ``vggsound`` (its CSV), ``earshot`` (a CSV
+            with a header of `COLUMNS`, or JSONL with the same keys) or ``shards`` (see `transforms.shards`); ``auto``
+            looks.
         media: where the media of a listed clip is, as in ``/data/{video_id}_{start:06d}.mp4``; it may use any of
             `TEMPLATE_FIELDS`. A template that uses a time or the clip id names files that were cut to the clip; one
             that uses only video_id and split names whole videos, in which the clip begins at its `start_s`. A row's own
@@ -102,10 +113,10 @@ class Listing:
 
     Attributes:
         source: what the user said.
-        kind: ``media``, ``audioset``, ``vggsound`` or ``earshot``.
-        files: the lists or the named media files, sorted.
+        kind: ``media``, ``audioset``, ``vggsound``, ``earshot`` or ``shards``.
+        files: the lists, the shards or the named media files, sorted.
         pattern: the glob that finds the media files; empty where `files` names them.
-        root: the folder that media files' clip ids are relative to, with the slash.
+        root: the folder that media files' clip ids, and shards' names, are relative to, with the slash.
         any_ending: whether files count as media whatever their ending, because the user named them.
         class_names: AudioSet's display name of each mid, where `class_labels` was given.
     """
@@ -126,7 +137,10 @@ def resolve(source: ClipSource) -> Listing:
         SourceError: there is nothing, its kind cannot be told, or a setting does not suit it.
     """
     try:
-        listing = _find(source)
+        if source.clips.startswith("gs://"):
+            check_bucket(_before_wildcard(source.clips))
+        with errors(source.clips) if "://" in source.clips else nullcontext():
+            listing = _find(source)
     except SourceError:
         raise
     except (OSError, ValueError) as error:  # a ValueError is Beam's word for a scheme that it has no file system for
@@ -136,7 +150,7 @@ def resolve(source: ClipSource) -> Listing:
             f"{source.clips}: {listing.kind} lists name videos, not files: set media to where the files are, "
             "such as '/data/{video_id}_{start:06d}.mp4'"
         )
-    if listing.kind == "media" and source.media:
+    if listing.kind in ("media", "shards") and source.media:
         raise SourceError(f"media {source.media!r} is for lists, but {source.clips!r} names media files: leave it out")
     if listing.kind != "audioset" and source.class_labels:
         raise SourceError(f"class_labels is for AudioSet's lists, but {source.clips!r} is {listing.kind}: leave it out")
@@ -156,7 +170,7 @@ def media_files(listing: Listing) -> Iterator[tuple[str, str]]:
         # The longer name may be another file's stem (a.mp4, a.wav, a.mp4.mkv), hence the loop; whole names never clash.
         names |= {path: found[path] for path, name in names.items() if name in clashes}
     for path in sorted(found):
-        yield path, _percent_encoded(names[path])
+        yield path, percent_encoded(names[path])
 
 
 def match(pattern: str, limit: int | None = None) -> list[str]:
@@ -218,18 +232,91 @@ def earshot_columns(path: str, header: Sequence[str], template: str) -> list[str
     return names
 
 
+def listed_shard(path: str, *, only_first: bool = False) -> Contents:
+    """What is in a shard; of one that cannot be listed, why not. Raises `OSError` where it cannot be read now."""
+    try:
+        found = contents(path, _KINDS_OF_MEDIA, MAX_FILE_BYTES, only_first=only_first)
+    except ShardError as error:
+        return Contents(error=str(error))
+    if not found.samples and not found.error:
+        found.error = f"no media file among the shard's {found.members} members"
+    return found
+
+
+def _shards(source: ClipSource, files: Sequence[str], root: str) -> Listing:
+    """Shards that were found; the first is looked at, so that what is wrong with all of them is said at once."""
+    for path in files:
+        if path.lower().endswith(_PACKED_SHARDS):
+            raise SourceError(f"{path!r} is compressed: clips are read where they lie, so unpack the shards to .tar")
+    if unreadable := [path for path in files if not is_text(path)]:
+        raise SourceError(f"the name of the shard {shown(unreadable[0])} is not UTF-8: rename it")
+    first = listed_shard(files[0], only_first=True)
+    if not first.samples:
+        raise SourceError(f"{files[0]!r}: {first.error}")
+    return Listing(source, "shards", files=tuple(files), root=root)
+
+
+def _braced_shards(source: ClipSource) -> Listing | None:
+    """The shards of a name with braces, of which each has to be there; ``None`` where it stands for itself."""
+    try:
+        files = expanded(source.clips)
+    except ValueError as error:
+        raise SourceError(str(error)) from error
+    if files == [source.clips] or FileSystems.exists(source.clips):
+        return None
+    there: list[str] = []
+    missing: list[str] = []
+    folders: dict[str, list[str]] = {}
+    for path in files:
+        if not _has_wildcard(path):
+            folders.setdefault(_folder_of(path), []).append(path)
+        elif found := match(path):
+            there += found
+        else:
+            missing.append(path)
+    for paths in folders.values():  # one listing for all that lie in a folder
+        found = match(posixpath.commonprefix(paths) + "*")
+        there += set(paths) & set(found)
+        missing += set(paths) - set(found)
+    if missing:
+        raise SourceError(
+            f"{len(missing)} of {len(files)} shards of {source.clips!r} do not exist, such as {min(missing)}"
+        )
+    files = sorted(set(there))
+    return _shards(source, files, _folder_of(posixpath.commonprefix(files)))
+
+
+def _is_shard(path: str) -> bool:
+    return path.lower().endswith((_SHARD, *_PACKED_SHARDS))
+
+
 def _folder(source: ClipSource) -> Listing:
-    if source.kind not in ("auto", "media"):
+    if source.kind not in ("auto", "media", "shards"):
         raise SourceError(
             f"clips {source.clips!r} is a folder: for kind {source.kind} give the list, or a glob of lists"
         )
     root = source.clips.rstrip("/") + "/"
     # Beam cannot quote wildcards; a folder called 'a[1]' is found as 'a?1?' and told apart by the root.
     listing = Listing(source, "media", pattern=re.sub(r"[\[*?]", "?", root) + "**", root=root)
+    if source.kind == "shards":
+        return _folder_of_shards(source, listing)
     if not any(_is_media(path, listing) for limit in (_PROBE, None) for path in match(listing.pattern, limit)):
+        if source.kind == "auto" and any(map(_is_shard, match(listing.pattern))):
+            return _folder_of_shards(source, listing)
         endings = " ".join(sorted(ending[1:] for ending in MEDIA_ENDINGS))
         raise SourceError(f"folder {source.clips!r} holds no media files ({endings}); name other files with a glob")
     return listing
+
+
+def _folder_of_shards(source: ClipSource, listing: Listing) -> Listing:
+    there = [
+        path
+        for path in match(listing.pattern)
+        if _is_shard(path) and _is_media(path, replace(listing, any_ending=True))
+    ]
+    if not there:
+        raise SourceError(f"folder {source.clips!r} holds no shards (.tar)")
+    return _shards(source, there, listing.root)
 
 
 def _find(source: ClipSource) -> Listing:
@@ -238,11 +325,15 @@ def _find(source: ClipSource) -> Listing:
         return _named_media(source, source.files)
     if _is_folder(clips):
         return _folder(source)
+    if "{" in clips and _is_shard(clips) and source.kind in ("auto", "shards") and (found := _braced_shards(source)):
+        return found
     named = FileSystems.exists(clips)  # asked before wildcards: downloaders write names such as 'Title [id].mp4'
     if not named and not _has_wildcard(clips):
         raise SourceError(f"clips {clips!r} does not exist: check the spelling, or give a folder, a glob or a list")
     if not named and not match(clips):
         raise SourceError(f"nothing matches clips {clips!r}: check the glob ('**' matches across folders)")
+    if source.kind == "shards" or (source.kind == "auto" and _is_shard(clips)):
+        return _shards(source, [clips] if named else match(clips), _folder_of(_before_wildcard(clips)))
     if source.kind != "media" and (source.kind != "auto" or clips.lower().endswith(_LISTS)):
         return _lists(source, (clips,) if named else tuple(match(clips)))
     return _named_media(source, (clips,)) if named else _globbed_media(source)
@@ -355,7 +446,8 @@ def is_text(text: str) -> bool:
     return text.isascii() or re.search("[\ud800-\udfff]", text) is None
 
 
-def _percent_encoded(text: str) -> str:
+def percent_encoded(text: str) -> str:
+    """A file's name as a clip's id: what is neither letter, digit nor one of ``-._~/`` is encoded."""
     keep = "-._~/"
     return "".join(
         c if c.isalnum() or c in keep else "".join(f"%{byte:02X}" for byte in c.encode(errors="surrogateescape"))

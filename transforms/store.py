@@ -27,10 +27,9 @@ import apache_beam as beam
 import fastavro
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 
+from transforms import telemetry
 from transforms.avro import avro_schema, from_record, read_records, to_record
-from transforms.progress import NAMESPACE
 from transforms.records import Finding, Written
 
 FOLDER = "store"
@@ -92,6 +91,9 @@ def write_rows(folder: str, rows: Sequence[Finding | Written]) -> str:
     fastavro.writer(content, _schema(type(rows[0]).__name__), map(to_record, rows), codec="deflate")
     with FileSystems.create(part, compression_type="uncompressed") as file:
         file.write(content.getbuffer())
+    telemetry.count("store", "files_written")
+    telemetry.count("store", "rows_written", len(rows))
+    telemetry.count("store", "bytes_written", content.tell())
     if not remote:  # an object store shows an object when it is whole
         os.replace(part, path)
     return path
@@ -102,12 +104,14 @@ def read_rows(path: str, cls: type[Finding | Written]) -> Iterator[dict[str, Any
 
     All of them, or those before the place where the file is damaged.
     """
+    telemetry.count("store", "files_read")
     try:
         yield from read_records(path, cls)
     except (ValueError, OSError, BeamIOError) as error:
         # What is lost is computed again. A file that is gone was removed by somebody who knew better.
-        Metrics.counter(NAMESPACE, "store_files_damaged").inc()
-        _log.warning("%s: a part of it cannot be read, and will be computed again: %s", path, error)
+        telemetry.count("store", "files_damaged")
+        said = telemetry.line({"path": path, "error": str(error)})
+        _log.warning("a part of a store file cannot be read, and will be computed again: %s", said)
 
 
 def pack(record: dict[str, Any], cls: type[Finding | Written]) -> bytes:

@@ -26,6 +26,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from model_handlers.views import MediaInfo
+from transforms.pieces import Piece
 
 # Containers of sound and video, by FFmpeg's names. Playlists (HLS, concat), pictures and text are left out on purpose:
 # FFmpeg reads them as video too, and a playlist makes it open other files.
@@ -91,7 +92,7 @@ class MediaFile:
         av.error.FFmpegError: it cannot be opened for another reason.
     """
 
-    def __init__(self, path: str | Path, start_s: float, duration_s: float | None, limits: Limits) -> None:
+    def __init__(self, path: str | Path | Piece, start_s: float, duration_s: float | None, limits: Limits) -> None:
         self.limits = limits
         self.start_s = start_s
         self.errors = 0
@@ -372,7 +373,7 @@ class MediaFile:
             self._container.seek(math.floor(at_s / stream.time_base), stream=stream)
 
 
-def _open(path: str | Path, limits: Limits) -> InputContainer:
+def _open(path: str | Path | Piece, limits: Limits) -> InputContainer:
     options = {
         "format_whitelist": _FORMATS,
         "protocol_whitelist": "file",
@@ -380,7 +381,8 @@ def _open(path: str | Path, limits: Limits) -> InputContainer:
         "threads": "1",
     }
     try:
-        return av.open(f"file:{path}", options=options, metadata_errors="replace")
+        file = path.open() if isinstance(path, Piece) else f"file:{path}"
+        return av.open(file, mode="r", options=options, metadata_errors="replace")
     except ArgumentError as error:
         raise MediaError("not a container of sound or video that is read here") from error
     except (InvalidDataError, EndOfFileError) as error:
@@ -389,9 +391,9 @@ def _open(path: str | Path, limits: Limits) -> InputContainer:
         ) from error
 
 
-def _present_share(path: str | Path) -> float:
+def _present_share(path: str | Path | Piece) -> float:
     """How much of a RIFF file is there, by the size in its header; FFmpeg shortens a cut one without a word."""
-    with open(path, "rb") as file:
+    with path.open() if isinstance(path, Piece) else open(path, "rb") as file:
         name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
         present = file.seek(0, os.SEEK_END)
     if name != b"RIFF" or size >= _RIFF_SIZE_UNKNOWN or present > 0.95 * size:

@@ -10,11 +10,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
-from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from filelock import FileLock
+
+from transforms.remote import blob_at, errors
 
 VERSIONS, CURRENT, MANIFEST, CLAIM = "versions", "current", "manifest.json", "claimed"
 
@@ -54,7 +56,9 @@ def manifest(root: str, version: int) -> dict[str, Any]:
 
 def published(root: str, version: int) -> bool:
     """Whether a version has its manifest, and so all its files."""
-    return FileSystems.exists(FileSystems.join(folder(root, version), MANIFEST))
+    path = FileSystems.join(folder(root, version), MANIFEST)
+    with errors(path) if "://" in path else nullcontext():
+        return FileSystems.exists(path)
 
 
 def claim(root: str, run: str) -> int:
@@ -95,16 +99,18 @@ def remove(root: str, version: int) -> None:
 
 
 def _read(path: str) -> bytes | None:
-    if not FileSystems.exists(path):
-        return None
-    with FileSystems.open(path, compression_type="uncompressed") as file:
-        return file.read()
+    with errors(path) if "://" in path else nullcontext():
+        if not FileSystems.exists(path):
+            return None
+        with FileSystems.open(path, compression_type="uncompressed") as file:
+            return file.read()
 
 
 def _create(path: str, content: bytes) -> bool:
     """Writes a file unless there is one; returns whether there was none."""
     if path.startswith("gs://"):
-        return _blob(path, content, 0)
+        with errors(path):
+            return _blob(path, content, 0)
     if "://" in path:  # no way to be the only one is known here
         if FileSystems.exists(path):
             return False
@@ -123,7 +129,8 @@ def _create(path: str, content: bytes) -> bool:
 def _swap(path: str, decide: Callable[[bytes | None], bytes | None]) -> bool:
     """Replaces a file by what `decide` makes of its content, as one step; returns whether it was replaced."""
     if path.startswith("gs://"):
-        return _swap_blob(path, decide)
+        with errors(path):
+            return _swap_blob(path, decide)
     if "://" in path:
         fresh = decide(_read(path))
         if fresh is not None:
@@ -147,7 +154,7 @@ def _swap_blob(path: str, decide: Callable[[bytes | None], bytes | None]) -> boo
     from google.api_core.exceptions import NotFound
 
     while True:
-        blob = _handle(path)
+        blob = blob_at(path)
         try:
             blob.reload()
             generation = blob.generation
@@ -165,18 +172,10 @@ def _blob(path: str, content: bytes, generation: int) -> bool:
     """Writes an object if its generation is still `generation` (0: there is none); returns whether it was."""
     from google.api_core.exceptions import PreconditionFailed
 
+    blob = blob_at(path)
     try:
-        _handle(path).upload_from_string(content, if_generation_match=generation)
+        blob.upload_from_string(content, if_generation_match=generation)
     except PreconditionFailed:
-        return False
+        # An answer that was lost on its way makes the client ask again, and then its own object is in the way.
+        return blob_at(path).download_as_bytes() == content
     return True
-
-
-def _handle(path: str) -> Any:
-    """The object at ``gs://bucket/name``, by Google's own client: Beam's file system knows no preconditions."""
-    try:
-        from google.cloud import storage
-    except ModuleNotFoundError as error:
-        raise BeamIOError(f"{path}: needs the extra gcp (pip install 'earshot-captions[gcp]')") from error
-    bucket, _, name = path.removeprefix("gs://").partition("/")
-    return storage.Client().bucket(bucket).blob(name)
