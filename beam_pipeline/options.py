@@ -79,17 +79,27 @@ def processes(options: PipelineOptions) -> int:
             return 1
         return direct.direct_num_workers or os.cpu_count() or 1
     workers = options.view_as(WorkerOptions)
-    machines = workers.max_num_workers or workers.num_workers
-    parallelism = options.get_all_options(retain_unknown_options=True).get("parallelism")
+    fixed = (workers.autoscaling_algorithm or "").upper() == "NONE"  # else `num_workers` is how many it begins with
+    machines = workers.max_num_workers or (workers.num_workers if fixed else None)
+    parallelism = max(0, options.get_all_options(retain_unknown_options=True).get("parallelism") or 0)  # -1: not said
     if not machines and not parallelism:
         raise ConfigError(
             "--budget is shared out among all workers, so it needs --max_num_workers (on Flink: --parallelism)"
         )
-    # Dataflow starts a process for each virtual core; n1-standard-8 has eight.
     if ONE_PROCESS in (options.view_as(DebugOptions).experiments or []):
         return int(machines or parallelism)
-    cores = re.search(r"-(\d+)\w*$", workers.machine_type or "")
-    return int(machines or parallelism) * (int(cores.group(1)) if cores else 1)
+    # Dataflow starts a process for each virtual core; without a type it takes machines of one.
+    return int(machines or parallelism) * (cores(workers.machine_type) if workers.machine_type else 1)
+
+
+def cores(machine_type: str) -> int:
+    """How many virtual cores a machine of Compute Engine has, at most, as far as its name tells."""
+    if custom := re.search(r"custom-(\d+)-", machine_type):
+        return int(custom.group(1))
+    if by_gpu := re.search(r"-(\d+)g$", machine_type):  # a3-highgpu-8g has 26 for each GPU, the most of any
+        return 26 * int(by_gpu.group(1))
+    number = re.search(r"-(\d+)(?:-\w+)?$", machine_type)
+    return int(number.group(1)) if number else 2  # e2-medium and its like share two
 
 
 def runner_for(options: PipelineOptions) -> PipelineRunner | str:

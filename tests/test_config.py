@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from beam_pipeline.config import ConfigError, load_profile, profile_names
-from beam_pipeline.options import beam_options
+from beam_pipeline.options import beam_options, processes
 
 PROFILE = """
 description = "a test"
@@ -92,3 +92,27 @@ def test_a_mistyped_option_is_an_error_for_local_runs_and_not_silently_dropped()
     with pytest.raises(ConfigError, match="did you mean --clips"):
         beam_options(["--clip", "x"], own=["clips", "shards"])
     beam_options(["--runner=FlinkRunner", "--an_option_of_flinks_own=1"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "count"),
+    [
+        ([], 1),
+        (["--direct_running_mode=multi_processing", "--direct_num_workers=3"], 3),
+        (["--runner=DataflowRunner", "--max_num_workers=4"], 4),
+        (["--runner=DataflowRunner", "--max_num_workers=4", "--machine_type=n2-standard-8"], 32),
+        (["--runner=DataflowRunner", "--max_num_workers=4", "--machine_type=c4d-standard-8-lssd"], 32),
+        (["--runner=DataflowRunner", "--max_num_workers=1", "--machine_type=n2-custom-6-20480"], 6),
+        (["--runner=DataflowRunner", "--max_num_workers=1", "--machine_type=a2-highgpu-1g"], 26),
+        (["--runner=DataflowRunner", "--max_num_workers=3", "--machine_type=e2-medium"], 6),
+        (["--runner=DataflowRunner", "--num_workers=5", "--autoscaling_algorithm=NONE"], 5),
+        (["--runner=FlinkRunner", "--parallelism=7"], 7),
+    ],
+)
+def test_a_budget_is_shared_among_as_many_processes_as_there_may_be(flags: list[str], count: int) -> None:
+    assert processes(beam_options(flags)) == count
+
+
+def test_workers_to_begin_with_do_not_limit_those_that_share_a_budget() -> None:
+    with pytest.raises(ConfigError, match="--max_num_workers"):
+        processes(beam_options(["--runner=DataflowRunner", "--num_workers=5"]))
