@@ -37,7 +37,7 @@ demo: setup
 
 # Two tests at a time, each on one core; a file's tests stay together, because they share what they set up.
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The decoder that is not the default one (`decoder = "tensorflow-io"`), with the packages that it needs.
 test-tfio: setup-tfio

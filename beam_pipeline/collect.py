@@ -136,9 +136,12 @@ class _Planning:
         now = time.time()
         self.stale, self.settled = now - stale_s, now - min(stale_s, DAY_S)
         self.folders = {int(place[1]): files for place, files in places.items() if _is_version(place)}
-        self.running = {
-            number for number in self.folders.keys() - manifests.keys() if not self._are_stale(self.folders[number])
-        }
+        unpublished = self.folders.keys() - manifests.keys()
+        # Jobs that nobody waited for leave a manifest also where they found all as it was; the last one tells a
+        # schedule's check what has been looked at.
+        echoes = {number for number in unpublished if versions.published(root, number)}
+        self.echo = {max(echoes)} if echoes else set()
+        self.running = {number for number in unpublished - echoes if not self._are_stale(self.folders[number])}
         self.needed = {place for number in kept for place in _named(manifests[number])}
         self.dropped = {place for content in manifests.values() for place in _named(content)} - self.needed
 
@@ -164,9 +167,10 @@ class _Planning:
 
     def _versions(self) -> Iterator[Step]:
         for number, files in sorted(self.folders.items()):
-            if number in self.kept | self.running:
+            if number in self.kept | self.running | self.echo:
                 continue
-            why = "not kept" if number in self.manifests else "its run was stopped"
+            stopped = "it holds what another does" if versions.published(self.root, number) else "its run was stopped"
+            why = "not kept" if number in self.manifests else stopped
             ordered = tuple(sorted(files, key=_manifest_to_claim))
             yield Step((versions.VERSIONS, str(number)), why, ordered, version=number)
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
@@ -22,10 +24,12 @@ from transforms import versions
 from transforms.avro import read_avro
 from transforms.ingest import ClipSource, SourceError
 from transforms.records import Failure
-from transforms.sources import Listing, match, resolve
+from transforms.remote import blob_at, errors, size_of
+from transforms.sources import Listing, media_files, resolve
 
 _ONLY_SAID = ("profile", "notice")  # of the recipe: names, which change no record
 _BLOCK = 1 << 20
+RETRY_AFTER_S = 7 * 24 * 3600  # how long what failed again, just as before, is not tried once more
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def inputs(profile: Profile, source: ClipSource) -> str:
     """32 hex digits of all files that say which clips there are: lists, class names, lists of benchmark clips.
 
     Of lists the content counts; of media files the names, because one that was replaced under its name is not noticed
-    by the store either; of tar shards names and sizes. Raises `SourceError` as a run does.
+    by the store either; of tar shards what tells one from another of its name. Raises `SourceError` as a run does.
     """
     digest = hashlib.sha256()
     listing = resolve(source)
@@ -82,7 +86,9 @@ def need(profile: Profile, source: ClipSource, output: str, retry_failed: bool =
         return Need(True, f"changed: {', '.join(changed)}", version)
     if manifest.get("inputs") != listed:
         return Need(True, "the list of clips has changed", version)
-    if retryable := _retryable(output, manifest, retry_failed):
+    # Where a later run has tried what failed once more, and in vain, it is left alone for a while.
+    in_vain = "same_as" in manifest and _age_s(manifest) < RETRY_AFTER_S
+    if not in_vain and (retryable := _retryable(output, manifest, retry_failed)):
         return Need(True, f"{retryable} of version {version}'s clips failed, and may be mended by a retry", version)
     return Need(False, f"nothing has changed since version {version}", version)
 
@@ -119,8 +125,9 @@ def _retryable(output: str, manifest: dict[str, Any], all_of_them: bool) -> int:
 
 def _listed(listing: Listing) -> Iterator[tuple[str, str]]:
     """Every file of a listing, with what counts of it."""
-    what = {"media": _nothing, "shards": _size}.get(listing.kind, _content)
-    for path in listing.files or match(listing.pattern):
+    what = {"media": _nothing, "shards": _stamp}.get(listing.kind, _content)
+    paths = (path for path, _ in media_files(listing)) if listing.kind == "media" else listing.files
+    for path in paths:
         yield path, what(path)
 
 
@@ -136,9 +143,21 @@ def _content(path: str) -> str:
     return digest.hexdigest()
 
 
-def _size(path: str) -> str:
-    [found] = FileSystems.match([path])
-    return str(found.metadata_list[0].size_in_bytes)
+def _stamp(path: str) -> str:
+    """What is another when a shard was replaced, which often leaves its size as it was."""
+    if path.startswith("gs://"):
+        with errors(path):
+            blob = blob_at(path)
+            blob.reload()
+            return f"{blob.size} {blob.crc32c}"
+    if "://" in path:
+        return str(size_of(path))
+    found = os.stat(path)
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _age_s(manifest: dict[str, Any]) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(manifest["finished"])).total_seconds()
 
 
 def _add(digest: Any, *texts: str) -> None:

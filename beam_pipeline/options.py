@@ -30,10 +30,11 @@ ONE_PROCESS = "no_use_multiple_sdk_containers"
 
 
 def beam_options(flags: Sequence[str], own: Sequence[str] = ()) -> PipelineOptions:
-    """Parses Beam's own flags. Raises `ConfigError` on one that Beam does not know, for local runs.
+    """Parses Beam's own flags. Raises `ConfigError` on one that nobody knows.
 
-    Other runners may understand flags that Python's Beam does not, so there an unknown flag is passed on. `own` are the
-    names of Earshot's options, which may have been meant.
+    Other runners may understand flags that Python's Beam does not, so there an unknown flag is passed on, unless it
+    looks like one of `own`, the names of Earshot's options: a budget that nobody heeds, or GPUs that nobody asks for,
+    would cost too much.
     """
     if flags and not flags[0].startswith("-"):
         raise ConfigError(f"{flags[0]!r} belongs to no option; quote a glob, as in --clips 'videos/*.mp4'")
@@ -46,11 +47,12 @@ def beam_options(flags: Sequence[str], own: Sequence[str] = ()) -> PipelineOptio
         raise ConfigError((said.getvalue().strip().splitlines() or ["options that Beam cannot read"])[-1]) from None
     if stray := [flag for flag in flags if flag.startswith("-") and not flag.startswith("--")]:
         raise ConfigError(f"unknown option {stray[0]}; options start with two dashes")
-    if is_local(options):
-        known = options.get_all_options()
-        unknown = options.get_all_options(retain_unknown_options=True).keys() - known.keys()
-        for name in sorted(unknown):
-            close = difflib.get_close_matches(name, [*own, *known], n=1)
+    known = options.get_all_options()
+    unknown = options.get_all_options(retain_unknown_options=True).keys() - known.keys()
+    for name in sorted(unknown):
+        meant = difflib.get_close_matches(name.replace("_", "-"), own, n=1, cutoff=0.8)
+        if is_local(options) or meant:
+            close = meant or difflib.get_close_matches(name, [*own, *known], n=1)
             hint = f"; did you mean --{close[0]}?" if close else ""
             raise ConfigError(f"unknown option --{name}{hint} (earshot run --help lists Earshot's own)")
     return options

@@ -209,6 +209,8 @@ def recipe(profile: Profile) -> dict[str, Any]:
         "profile": profile.name,
         "notice": profile.notices(),
         "cues": cues,
+        "order": list(cues),
+        "conditions": {name: asdict(condition) for name, condition in profile.conditions().items()},
         "filters": asdict(profile.filters),
         "writer": writer.fingerprint(),
         "model": writer.told_by[0],

@@ -198,7 +198,6 @@ def place(name: str, profile: Profile, flags: Sequence[str] = (), own_options: S
     options = beam_options(flags, own_options)
     experiments = options.view_as(DebugOptions).experiments or []
     _check(options, preset.name)
-    _check_key(profile)
     found = fit(preset, profile, ONE_PROCESS in experiments)
     if found.copies == 1 and "use_multiple_sdk_containers" in experiments:
         raise ConfigError(
@@ -248,7 +247,7 @@ def _check(options: PipelineOptions, name: str) -> None:
         raise ConfigError(f"--preset {name}: Dataflow has no FlexRS for jobs with GPUs in some stages only")
 
 
-def _check_key(profile: Profile) -> None:
+def check_key(profile: Profile) -> None:
     """Raises `ConfigError` where the writer wants a key that no worker will have."""
     writer = profile.writer()
     if getattr(writer, "key_env", "") and not getattr(writer, "key_secret", ""):

@@ -21,7 +21,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
@@ -31,7 +31,7 @@ from beam_pipeline.needed import inputs
 from beam_pipeline.options import beam_options, is_local, processes, runner_for
 from beam_pipeline.pipeline import Run, build, recipe
 from beam_pipeline.plan import Plan, plan
-from beam_pipeline.presets import RUNNER, Placed, place
+from beam_pipeline.presets import RUNNER, Placed, check_key, place
 from beam_pipeline.show import progress_bars, said
 from transforms import versions
 from transforms.avro import read_avro
@@ -162,11 +162,21 @@ def launch(
     ready = _Ready.of(profile, source, output, flags, own_options, preset, budget_dollars)
     if is_local(ready.options):
         raise ConfigError("--no_wait_until_finish: a run on this machine ends with the command; leave it out")
+    portable = ready.options.view_as(PortableOptions)
+    if not _is_dataflow(ready.options) and (not portable.job_endpoint or portable.environment_type == "LOOPBACK"):
+        raise ConfigError(
+            "--no_wait_until_finish: what this command starts for the job would end with it; leave it out, or name a "
+            "job server that stays (--job_endpoint) and workers of its own (--environment_type)"
+        )
     with _claimed(output, ready.name, threading.Event()) as version:
         pipeline = ready.pipeline(ready.job(output, version, retry_failed=retry_failed, shards=shards))
-    with _failures_explained():
-        handed = pipeline.run()
-    named = handed.job_id() if getattr(handed, "has_job", False) else ""
+    with _failures_explained(f"whether the engine took the job, it has to say; version {version} stays the job's"):
+        try:
+            handed = pipeline.run()
+        except KeyboardInterrupt:
+            taken = f"; run {ready.name} may have been handed over, and publish version {version} yet"
+            raise engines.Stopped(taken) from None
+    named = handed.job_id() if getattr(handed, "has_job", False) else engines.job_name(handed)
     return Launched(output, version, ready.name, named)
 
 
@@ -193,7 +203,9 @@ class _Ready:
     ) -> _Ready:
         placed = place(preset, profile, flags, own_options) if preset else Placed(tuple(flags))
         options = beam_options(placed.flags, own_options)
-        _check_reach(options, source, output)
+        if _is_dataflow(options):
+            _check_reach(source, output)
+            check_key(profile)
         runner = runner_for(options)
         engines.check(options)
         share = None if budget_dollars is None else budget_dollars / processes(options)
@@ -268,10 +280,12 @@ def _claimed(output: str, run: str, elsewhere: threading.Event) -> Iterator[int]
         raise
 
 
-def _check_reach(options: PipelineOptions, source: ClipSource, output: str) -> None:
+def _is_dataflow(options: PipelineOptions) -> bool:
+    return (options.view_as(StandardOptions).runner or "").lower() == RUNNER.lower()
+
+
+def _check_reach(source: ClipSource, output: str) -> None:
     """Raises `ConfigError` where Dataflow's workers would look for files of this machine on their own disks."""
-    if (options.view_as(StandardOptions).runner or "").lower() != RUNNER.lower():
-        return
     for option, where in (("--clips", source.clips), ("--media", source.media), ("--output", output)):
         if where and "://" not in where:
             raise ConfigError(
@@ -345,8 +359,8 @@ def _shown(ticks: str, steps: list[str], quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _failures_explained() -> Iterator[None]:
-    """Turns what Beam makes of a worker's exception into one line: the exception's own message.
+def _failures_explained(left: str = "nothing was published") -> Iterator[None]:
+    """Turns what Beam makes of a worker's exception into one line: the exception's own message, and what is left.
 
     In this process Beam raises the exception's own type with the step appended; from another process comes a
     RuntimeError that holds a stack trace as text.
@@ -367,7 +381,7 @@ def _failures_explained() -> Iterator[None]:
             raise KeyboardInterrupt from None
         if what := engines.advice(f"{type(error).__name__}: {error}"):
             text = f"{text}: {what}"
-        raise RunError(f"{text}; nothing was published") from error
+        raise RunError(f"{text}; {left}") from error
 
 
 def _version(package: str) -> str:

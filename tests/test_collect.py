@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -353,3 +354,15 @@ def test_a_store_file_of_an_older_form_is_merged_with_the_rest(data: Path) -> No
     collect(plan(str(data), older_than_days=0))
     (file,) = Path(folder).iterdir()
     assert set(read_avro(str(file), Finding)) == {*rows, row}
+
+
+def test_of_jobs_that_found_all_as_it_was_the_last_one_s_manifest_stays(data: Path) -> None:
+    manifest = json.loads((data / "versions" / "3" / "manifest.json").read_text())
+    for number in (4, 5):
+        folder = data / "versions" / str(number)
+        folder.mkdir()
+        (folder / "claimed").write_text('{"run": "job"}')
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "version": number, "same_as": 3}))
+    todo = plan(str(data))
+    assert todo.running == (), "none of them is under way"
+    assert going(todo) == {"versions/4": "it holds what another does"}

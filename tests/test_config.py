@@ -4,6 +4,8 @@ import pytest
 
 from beam_pipeline.config import ConfigError, load_profile, profile_names
 from beam_pipeline.options import beam_options, processes
+from beam_pipeline.run import launch
+from transforms.ingest import ClipSource
 
 PROFILE = """
 description = "a test"
@@ -92,6 +94,27 @@ def test_a_mistyped_option_is_an_error_for_local_runs_and_not_silently_dropped()
     with pytest.raises(ConfigError, match="did you mean --clips"):
         beam_options(["--clip", "x"], own=["clips", "shards"])
     beam_options(["--runner=FlinkRunner", "--an_option_of_flinks_own=1"])
+    for flag, meant in (("--budgett=5", "budget"), ("--retry_failed", "retry-failed"), ("--presett=l4", "preset")):
+        with pytest.raises(ConfigError, match=f"did you mean --{meant}"):
+            beam_options(["--runner=DataflowRunner", flag], own=["budget", "retry-failed", "preset"])
+
+
+def test_a_job_that_would_end_with_the_command_is_not_left_alone(tmp_path: Path) -> None:
+    text = PROFILE.replace("[caption]", "[caption]\n# of loudness")
+    chosen = load_profile(profile_file(tmp_path, text))
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.wav").write_bytes(b"x")
+    source, out = ClipSource(str(tmp_path / "clips")), tmp_path / "out"
+    for flags in (["--environment_type=LOOPBACK", "--job_endpoint=localhost:1"], ["--environment_type=EXTERNAL"]):
+        with pytest.raises(ConfigError, match="would end with it"):
+            launch(chosen, source, str(out), ["--runner=PortableRunner", "--no_wait_until_finish", *flags])
+    assert not out.exists()
+
+
+def test_a_key_that_no_worker_of_dataflow_has_is_missed_before_the_job() -> None:
+    flags = ["--runner=DataflowRunner", "--project=p", "--region=r", "--temp_location=gs://b/tmp"]
+    with pytest.raises(ConfigError, match="Secret Manager"):
+        launch(load_profile("auto_acd"), ClipSource("gs://b/clips.csv"), "gs://b/out", flags)
 
 
 @pytest.mark.parametrize(

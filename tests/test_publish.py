@@ -27,7 +27,8 @@ FAILED = [
 ]
 
 
-def publish(folder: Path, listed: list[str], captions: list[Caption], shards: int = 1) -> None:
+def publish(folder: Path, listed: list[str], captions: list[Caption], shards: int = 1, version: int = 0) -> None:
+    claimed = version or versions.claim(str(folder), "test")
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         inputs = {"captions": captions, "rejected": REJECTED, "failed": FAILED}
         collections = {name: pipeline | name >> beam.Create(values) for name, values in inputs.items()}
@@ -35,7 +36,7 @@ def publish(folder: Path, listed: list[str], captions: list[Caption], shards: in
         collections["costs"] = pipeline | "costs" >> beam.Create(
             [("tags", Spent(1, 0.5)), ("tags", Spent(1, 1.0, 1.0, 20))]
         )
-        _ = collections | Publish(str(folder), versions.claim(str(folder), "test"), {"run": "test"}, shards)
+        _ = collections | Publish(str(folder), claimed, {"run": "test"}, shards)
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -98,3 +99,11 @@ def test_an_empty_source_publishes_an_empty_dataset(tmp_path: Path) -> None:
         _ = empty | Publish(str(tmp_path), versions.claim(str(tmp_path), "test"), {})
     found = versions.manifest(str(tmp_path), 1)
     assert found["counts"] == {"clips_in": 0, "captions": 0, "rejected": 0, "failed": 0}
+
+
+def test_a_job_whose_number_was_given_to_another_run_publishes_nothing(tmp_path: Path) -> None:
+    claim = versions.claim(str(tmp_path), "another")
+    with pytest.raises(Exception, match="another run's"):
+        publish(tmp_path, [f"list.csv:{n}" for n in range(1, 6)], CAPTIONS, version=claim)
+    assert versions.current(str(tmp_path)) is None
+    assert not versions.published(str(tmp_path), claim)

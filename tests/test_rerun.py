@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -242,3 +245,49 @@ def test_what_has_to_be_put_right_first_starts_nothing(
     assert rerun.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert dataflow.launched == []
+
+
+def test_a_shard_that_was_replaced_by_one_of_its_size_counts(media: Path, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    chosen, source = profile(tmp_path), ClipSource(str(tmp_path / "shards"))
+    shard = tmp_path / "shards" / "a[1].tar"
+    with tarfile.open(shard, "w") as tar:
+        tar.add(next((media / "clips").glob("*.mp4")), "a.mp4")
+    first, size = inputs(chosen, source), shard.stat().st_size
+    with tarfile.open(shard, "w") as tar:
+        tar.add(next((media / "clips").glob("*.mp4")), "b.mp4")
+    os.utime(shard, (1, 1))
+    assert shard.stat().st_size == size
+    assert inputs(chosen, source) != first
+
+
+def test_what_is_no_clip_in_a_folder_of_clips_does_not_count(media: Path, tmp_path: Path) -> None:
+    chosen, source = profile(tmp_path), ClipSource(str(media / "clips"))
+    first = inputs(chosen, source)
+    (media / "clips" / "out").mkdir()
+    (media / "clips" / "out" / "manifest.json").write_text("{}")
+    assert inputs(chosen, source) == first
+
+
+def test_a_condition_and_the_order_of_cues_count(media: Path, data: Path, tmp_path: Path) -> None:
+    chosen, source = profile(tmp_path), ClipSource(str(media / "clips.csv"))
+    first, *others = chosen.cues
+    turned = replace(chosen, cues={name: chosen.cues[name] for name in (*others, first)})
+    assert need(turned, source, str(data)).why == "changed: order"
+    wanted = {**chosen.cues["audio_tags"], "when": {"cue": "media"}}
+    conditional = replace(chosen, cues={**chosen.cues, "audio_tags": wanted})
+    assert need(conditional, source, str(data)).why == "changed: conditions"
+
+
+def test_what_failed_again_just_as_before_is_left_alone_for_a_week(media: Path, tmp_path: Path) -> None:
+    (a, *_), data = rows(media), tmp_path / "data"
+    chosen, source = profile(tmp_path), listed(tmp_path, media, a, {**a, "clip_id": "gone", "uri": "gone.mp4"})
+    run(chosen, source, str(data), quiet=True)
+    assert "may be mended by a retry" in need(chosen, source, str(data)).why
+    manifest = json.loads((data / "versions" / "1" / "manifest.json").read_text())
+    shutil.copytree(data / "versions" / "1", data / "versions" / "2")
+    for days, needed in ((1, False), (8, True)):  # as a job leaves it that nobody waited for
+        finished = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
+        later = {**manifest, "version": 2, "same_as": 1, "finished": finished}
+        (data / "versions" / "2" / "manifest.json").write_text(json.dumps(later))
+        assert need(chosen, source, str(data)).needed == needed

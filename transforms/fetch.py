@@ -24,7 +24,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from transforms import remote
 from transforms.media import MediaError
-from transforms.pieces import HEADER_BYTES, Member, Piece, is_header_of
+from transforms.pieces import Member, Piece, is_header_of
 
 MAX_FILE_BYTES = 2 << 30
 _PREFIX = "earshot-clips-"
@@ -47,12 +47,21 @@ def open_media(uri: str, max_file_bytes: int = MAX_FILE_BYTES) -> Iterator[Path 
     place = member.shard if member else uri
     if member and member.length > max_file_bytes:
         raise MediaError(_too_large(uri, max_file_bytes))
-    local = _local(place)
+    try:
+        local = _local(place)
+    except ValueError as error:
+        raise MediaError(f"{uri} is no address: {error}") from error
     if local is not None:
         yield _piece(local, member) if member else local
         return
     suffix = PurePosixPath(member.name if member else uri).suffix
-    with tempfile.NamedTemporaryFile(prefix="clip-", suffix=suffix[:16], dir=scratch(os.getpid())) as copy:
+    suffix = suffix[:16] if suffix.isascii() and suffix.isprintable() else ""
+    try:
+        made = tempfile.NamedTemporaryFile(prefix="clip-", suffix=suffix, dir=scratch(os.getpid()))  # noqa: SIM115
+    except OSError as error:
+        scratch.cache_clear()  # somebody cleaned up, perhaps
+        raise MediaError(f"no place for a copy of {uri}: {error}", retryable=True) from error
+    with made as copy:
         try:
             if member:
                 _copy_member(member, copy)
@@ -102,15 +111,18 @@ def _remove(folder: Path, pid: int) -> None:
 def _local(place: str) -> Path | None:
     scheme = FileSystems.get_scheme(place)
     if scheme == "file":
-        return Path(unquote(urlsplit(place).path))
+        path = unquote(urlsplit(place).path)
+        if "\0" in path:
+            raise ValueError("it holds a NUL")
+        return Path(path)
     return Path(place) if scheme is None else None
 
 
 def _piece(path: Path, member: Member) -> Piece:
     try:
         with path.open("rb") as shard:
-            shard.seek(max(0, member.offset - HEADER_BYTES))
-            header = shard.read(HEADER_BYTES)
+            shard.seek(max(0, member.offset - member.headers))
+            header = shard.read(member.headers)
     except FileNotFoundError:
         raise MediaError(f"no such file: {path}", retryable=True) from None
     except OSError as error:
@@ -121,20 +133,21 @@ def _piece(path: Path, member: Member) -> Piece:
 
 def _copy_member(member: Member, copy: IO[bytes]) -> None:
     """Copies a member and, in the same request, its header, which is taken off again."""
-    whole = _AfterHeader(copy)
-    remote.copy_range(member.shard, whole, member.offset - HEADER_BYTES, HEADER_BYTES + member.length)  # type: ignore[arg-type]
+    whole = _AfterHeader(copy, member.headers)
+    remote.copy_range(member.shard, whole, member.offset - member.headers, member.headers + member.length)  # type: ignore[arg-type]
     _check_header(bytes(whole.header), member)
 
 
 class _AfterHeader:
     """Writes to a file what comes after the first 512 bytes."""
 
-    def __init__(self, file: IO[bytes]):
+    def __init__(self, file: IO[bytes], headers: int):
+        self._headers = headers
         self.header = bytearray()
         self._file = file
 
     def write(self, chunk: bytes) -> int:
-        missing = HEADER_BYTES - len(self.header)
+        missing = self._headers - len(self.header)
         self.header += chunk[:missing]
         self._file.write(chunk[missing:])
         return len(chunk)

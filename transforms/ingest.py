@@ -130,7 +130,7 @@ def _check_bucket(listing: Listing) -> None:
     if place.startswith("gs://"):
         try:
             check_bucket(place)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise SourceError(f"the media of {listing.source.clips!r} cannot be read: {error}") from error
 
 
@@ -221,7 +221,9 @@ def _sample_clip(sample: Sample, bare: Clip) -> Clip:
     if not is_text(sample.key):
         raise BadRow("the file's name is not UTF-8: rename it")
     labels = (*told.get("labels", ()), *label_lines(sample.told.get("cls", b"")))
-    told |= {"clip_id": told.get("clip_id") or percent_encoded(sample.key), "labels": tuple(dict.fromkeys(labels))}
+    own = told.get("clip_id")
+    own = own.replace(":", "%3A") if isinstance(own, str) else own  # a colon is what follows a shard's name in an id
+    told |= {"clip_id": own or percent_encoded(sample.key), "labels": tuple(dict.fromkeys(labels))}
     told.setdefault("video_id", posixpath.basename(sample.key))
     media_start = _seconds("media_start_s", told["media_start_s"]) if _is_set(told, "media_start_s") else 0.0
     uri = sample.clip.uri if sample.clip else ""

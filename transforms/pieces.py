@@ -24,7 +24,7 @@ from typing import Self
 from urllib.parse import quote, unquote
 
 HEADER_BYTES = tarfile.BLOCKSIZE
-_MEMBER = re.compile(r"(.+)#offset=(\d{1,18})&length=(\d{1,18})&name=([^#&]*)", re.DOTALL)
+_MEMBER = re.compile(r"(.+)#offset=(\d{1,18})&length=(\d{1,18})&name=([^#&]*?)(?:&headers=(\d{1,7}))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Member:
     offset: int
     length: int
     name: str
+    headers: int = HEADER_BYTES  # before its content; more where the name is long or foreign
 
     @classmethod
     def of(cls, uri: str) -> Self | None:
@@ -49,24 +50,35 @@ class Member:
         found = _MEMBER.fullmatch(uri)
         if found is None:
             return None
-        return cls(found[1], int(found[2]), int(found[3]), unquote(found[4], errors="surrogateescape"))
+        return cls(
+            found[1],
+            int(found[2]),
+            int(found[3]),
+            unquote(found[4], errors="surrogateescape"),
+            int(found[5] or HEADER_BYTES),
+        )
 
     @property
     def uri(self) -> str:
         """Its address."""
         name = quote(self.name, safe="", errors="surrogateescape")
-        return f"{self.shard}#offset={self.offset}&length={self.length}&name={name}"
+        return f"{self.shard}#offset={self.offset}&length={self.length}&name={name}" + (
+            f"&headers={self.headers}" if self.headers != HEADER_BYTES else ""
+        )
 
 
 def is_header_of(block: bytes, member: Member) -> bool:
     """Whether the 512 bytes before a member's content are the header of a file of its length and name."""
     try:
-        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
+        with tarfile.open(fileobj=io.BytesIO(block), mode="r:") as tar:
+            header = tar.next()
+    except (tarfile.TarError, ValueError, LookupError, ArithmeticError, RecursionError):
         return False
-    # Names that are longer, or foreign, are written elsewhere.
-    is_written_here = member.name.isascii() and len(member.name) < 100
-    return header.isreg() and header.size == member.length and (header.name == member.name or not is_written_here)
+    return (
+        header is not None
+        and header.isreg()
+        and (header.offset_data, header.size, header.name) == (len(block), member.length, member.name)
+    )
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,8 @@ def _publish(
     """Writes the manifest, whole or not at all, and moves the pointer; returns the manifest's path."""
     root, version = place
     folder = versions.folder(root, version)
+    if "run" in facts and versions.claimant(root, version) not in (None, facts["run"]):
+        raise AccountingError(f"version {version} was given back meanwhile, and is another run's: nothing is published")
     relative = {name: sorted(path[len(folder) :].lstrip("/\\") for path in paths) for name, paths in files.items()}
     content = manifest(facts, counts, problems, relative, f"{digest % (1 << 128):032x}", costs, splits)
     now = versions.current(root)

@@ -96,10 +96,7 @@ def copy_range(uri: str, file: IO[bytes], offset: int, length: int) -> None:
     with errors(uri):
         sink = _Sink(file, length)
         if uri.startswith("gs://"):
-            blob = blob_at(uri)
-            blob.download_to_file(
-                sink, start=offset, end=offset + length - 1, raw_download=True, checksum=None, **_patience()
-            )
+            _download(uri, blob_at(uri), sink, start=offset, end=offset + length - 1)
         else:
             with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as source:
                 source.seek(offset)
@@ -131,12 +128,26 @@ def _copy_object(uri: str, file: IO[bytes], most: int) -> int:
         file.seek(0)
         file.truncate()
         blob, sink = blob_at(uri), _Sink(file, most, checked=True)
-        blob.download_to_file(sink, raw_download=True, checksum=None, **_patience())
+        _download(uri, blob, sink)
+        if blob.content_encoding == "gzip":
+            raise RemoteError(f"{uri} is stored with Content-Encoding gzip: upload it again without")
         if not blob.crc32c:  # an answer to a part, after an interruption, may come without the hash of the whole
             blob.reload(timeout=(CONNECT_S, SILENCE_S), retry=_retry())
         if blob.crc32c == sink.crc32c():
             return sink.size
     raise RemoteError(f"{uri}: what came is not what its CRC32C says, {_ATTEMPTS} times")
+
+
+def _download(uri: str, blob: Any, sink: _Sink, **part: int) -> None:
+    from google.api_core.exceptions import NotFound
+
+    try:
+        blob.download_to_file(sink, raw_download=True, checksum=None, **part, **_patience())
+    except NotFound:
+        if not sink.size:
+            raise
+        # What broke off was to go on with the same generation, and that is no more.
+        raise RemoteError(f"{uri}: was replaced while it was read") from None
 
 
 class _Sink:

@@ -35,6 +35,9 @@ from transforms.pieces import Member
 VIDEO, SOUND = 0, 1  # what a sample's clip is taken from first
 MAX_SHARDS = 100_000
 MAX_SIBLING_BYTES = 1 << 20
+MAX_TOLD_BYTES = 256 << 20  # of all siblings together
+MAX_MEMBERS = 1_000_000  # 0.6 KB of memory each
+MAX_END_BYTES = 4 << 20  # of zeros; tar fills up 10 KiB, or what -b says
 MAX_HEADER_BYTES = 1 << 20  # of a long name or of PAX records, which have to be held in memory
 _LOOK = 64 << 10  # a header, a JSON file and the next header, mostly
 _STREAM = 4 << 20
@@ -102,6 +105,7 @@ def contents(path: str, kinds: dict[str, int], max_file_bytes: int, *, only_firs
     """
     found = Contents()
     samples: dict[str, Sample] = {}
+    told = 0
     with _opened(path) as file:
         _check_kind(file)
         size = file.seek(0, os.SEEK_END)
@@ -109,15 +113,20 @@ def contents(path: str, kinds: dict[str, int], max_file_bytes: int, *, only_firs
         try:
             for info in _members(file, size):
                 found.members += 1
+                if found.members > MAX_MEMBERS or told > MAX_TOLD_BYTES:
+                    raise ShardError(
+                        f"more than {MAX_MEMBERS} members or {MAX_TOLD_BYTES >> 20} MiB of json and cls files: split it"
+                    )
                 parts = _parts(info.name)
                 if parts is None or info.isdir():
                     continue
                 key, extension = parts
-                member = Member(path, info.offset_data, info.size, info.name)
+                member = Member(path, info.offset_data, info.size, info.name, info.offset_data - info.offset)
                 sample = samples.setdefault(key, Sample(key, member))
                 sample.error = sample.error or _problem(info, extension, sample, kinds, max_file_bytes)
                 if not sample.error:
                     _add(sample, extension, member, file, kinds)
+                    told += info.size * (extension in ("json", "cls"))
                 if only_first and sample.clip and not sample.error:
                     break
         except ShardError as error:
@@ -189,7 +198,7 @@ _OTHERS = {
 def _clock(value: Any) -> Any:
     """Seconds of a time that may be written as 00:01:02.500; anything else as it is."""
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d*)?)", value) if isinstance(value, str) else None
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else value
+    return float(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else value
 
 
 def _labels(value: Any) -> tuple[str, ...]:
@@ -199,9 +208,7 @@ def _labels(value: Any) -> tuple[str, ...]:
 
 def _parts(name: str) -> tuple[str, str] | None:
     """Key and extension of a member; ``None`` for one that belongs to no sample."""
-    name = name.lstrip("/")
-    while name.startswith("./"):
-        name = name[2:].lstrip("/")
+    name = name[re.match(r"(?:\./|/)*", name).end() :]  # type: ignore[union-attr]
     match = _KEY.fullmatch(name)
     if match is None or _META.match(name):
         return None
@@ -256,7 +263,7 @@ def _check_kind(file: IO[bytes]) -> None:
 def _members(file: IO[bytes], size: int) -> Iterator[tarfile.TarInfo]:
     """Yields the members that are there in full. Raises `ShardError` where the tar is cut off or damaged."""
     try:
-        with tarfile.open(fileobj=_Bounded(file), mode="r:", errorlevel=2) as tar:
+        with tarfile.open(fileobj=_Bounded(file, size), mode="r:", errorlevel=2) as tar:
             reached = -1
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # or else it keeps every member of a shard of any size
@@ -267,7 +274,7 @@ def _members(file: IO[bytes], size: int) -> Iterator[tarfile.TarInfo]:
                     raise ShardError(f"cut off at byte {size}, within {info.name!a}")
                 yield info
             end = tar.offset
-    except (tarfile.TarError, UnicodeDecodeError, ValueError) as error:
+    except (tarfile.TarError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
         if isinstance(error, ShardError):
             raise
         raise ShardError(f"no tar, or damaged: {error}") from error
@@ -277,13 +284,15 @@ def _members(file: IO[bytes], size: int) -> Iterator[tarfile.TarInfo]:
         raise ShardError(f"cut off at byte {size}, between two members")
     if block.strip(b"\0"):
         raise ShardError(f"damaged at byte {end}: what should be a member's header is not")
+    if size - end > MAX_END_BYTES or file.read(MAX_END_BYTES).strip(b"\0"):
+        raise ShardError(f"its end is at byte {end} of {size}: a hole of zeros, or tars joined by cat; pack it anew")
 
 
 class _Bounded(io.RawIOBase):
     """What `tarfile` reads from: refuses to read as much at once as a damaged header may ask for."""
 
-    def __init__(self, file: IO[bytes]):
-        self._file = file
+    def __init__(self, file: IO[bytes], size: int):
+        self._file, self._size = file, size
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MAX_HEADER_BYTES:
@@ -291,6 +300,8 @@ class _Bounded(io.RawIOBase):
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if not 0 <= offset <= self._size:
+            raise ShardError(f"damaged, or cut off at byte {self._size}: a member ends at byte {offset}")
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:

@@ -25,7 +25,7 @@ from transforms.records import Caption, Failure, Finding, Rejection, Spent
 FIRST, EVERY_S = 10, 60.0  # lines of a kind that a process writes at once, and how often afterwards
 MOST_TEXT = 500  # characters of a field in the log
 _log = logging.getLogger("earshot")
-_QUERY = re.compile(r"(?<=\w)(://)(?:[^\s/@?#]*@)?([^\s?#\"'<>]*)\?[^\s\"'<>]*|(?<=\w)(://)[^\s/@?#\"'<>]*@")
+_QUERY = re.compile(r"(?<=\w)(://)(?:[^\s/?#\"'<>]*@)?([^\s?#\"'<>]*)\?[^\s\"'<>]*|(?<=\w)(://)[^\s/?#\"'<>]*@")
 
 
 def namespace(step: str) -> str:
@@ -103,7 +103,7 @@ def line(fields: dict[str, object]) -> str:
 def _quoted(value: object) -> str:
     if not isinstance(value, str):
         return json.dumps(value)
-    text = json.dumps(_unsigned(value)[:MOST_TEXT], ensure_ascii=False)
+    text = json.dumps(_unsigned(value[: 4 * MOST_TEXT])[:MOST_TEXT], ensure_ascii=False)
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 

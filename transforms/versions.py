@@ -71,6 +71,14 @@ def claim(root: str, run: str) -> int:
             return version
 
 
+def claimant(root: str, version: int) -> str | None:
+    """The run that holds a number; ``None`` where nobody does, or where the claim does not say."""
+    try:
+        return json.loads(_read(FileSystems.join(folder(root, version), CLAIM)) or b"{}").get("run")
+    except (ValueError, AttributeError):
+        return None
+
+
 def advance(root: str, version: int) -> bool:
     """Makes `version` the current one, unless a later one is; returns whether it is now.
 
