@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -114,7 +115,7 @@ class Loaded(Generic[ModelT]):
 
 
 @dataclass(kw_only=True)
-class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[ModelT]):
+class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], ABC, Generic[ModelT]):
     """A cue model on Beam's `ModelHandler` contract.
 
     A subclass is a dataclass whose further fields are the parameters that a profile's row may set. It supplies `view`,
@@ -167,9 +168,9 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
         super().__init__(min_batch_size=self.batch_size, max_batch_size=self.batch_size)
 
     @property
+    @abstractmethod
     def view(self) -> View:
         """What has to be decoded for this cue."""
-        raise NotImplementedError
 
     @property
     def told(self) -> str:
@@ -190,16 +191,16 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], Generic[Mode
             return self.footprint.gb(self.batch_size, self.precision)
         return self.gpu_gb
 
+    @abstractmethod
     def load(self) -> ModelT:
         """Returns the model, ready on its device. Raises `weights.ModelError` where the user can do something.
 
         The message need not say which cue it is, nor give `advice`: `load_model` sees to both.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, batch: Sequence[Example], model: ModelT) -> list[Items]:
         """Returns one tuple of items for each example, in order."""
-        raise NotImplementedError
 
     def locate(self, reference: str | None = None) -> Path:
         """Returns the local path of `model`, or of another reference that a parameter names (a label list, say).

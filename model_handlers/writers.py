@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
@@ -94,7 +95,7 @@ class Kept(Protocol):
 
 
 @dataclass(kw_only=True)
-class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
+class CaptionWriter(ModelHandler[Brief, Draft, Loaded], ABC):
     """A writer on Beam's `ModelHandler` contract. A subclass supplies `load` and `write`; its fields are its row.
 
     Attributes:
@@ -150,17 +151,17 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded]):
         return True
 
     @property
+    @abstractmethod
     def needs(self) -> tuple[str, ...]:
         """The cues that it is told of, and without which it cannot write."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self) -> Any:
         """Returns the model that `write` is given."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, briefs: Sequence[Brief], model: Any) -> list[Draft]:
         """Returns one draft for each brief, in order."""
-        raise NotImplementedError
 
     def references(self) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
         """The models that it needs: reference, revision, and which files of a hub repository."""

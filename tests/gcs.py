@@ -76,6 +76,7 @@ class Storage:
         delay_s: how long each answer waits, as a far away storage would.
         asked: what was asked for (`operation`), with the bytes of the answer.
         met: how often each fault was met.
+        packed: objects that were uploaded with Content-Encoding gzip, which the emulator forgets.
     """
 
     address: str
@@ -84,6 +85,7 @@ class Storage:
     asked: list[tuple[str, str, int]] = field(default_factory=list)
     met: Counter[str] = field(default_factory=Counter)
     times: Counter[str] = field(default_factory=Counter)
+    packed: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fault(self, what: str) -> str:
@@ -171,6 +173,8 @@ def faulty_storage(faults: Faults | None = None) -> Iterator[Storage]:
                     status, headers, content = _forward(behind, self, body)
                     if upload and status == 200:
                         finished[upload] = status, headers, content
+            if name in state.packed:
+                headers["Content-Encoding"] = "gzip"
             # Where to go on is told in headers (uploads) and in what is said of an object (its media link).
             headers = {key: value.replace(behind, state.address) for key, value in headers.items()}
             if what != "read":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -12,7 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,10 +25,9 @@ from transforms import fetch, remote
 from transforms.fetch import open_media
 from transforms.media import MediaError
 
-pytest.importorskip("google.cloud.storage")
-
 CONTENT = random.Random(3).randbytes(3_000_000)
 URL = f"gs://{BUCKET}/clips/a.mp4"
+QUICK = remote.Patience(wait_s=0.01, most_wait_s=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +42,8 @@ def running() -> Iterator[Storage]:
 
 
 @pytest.fixture
-def bucket(running: Storage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+def bucket(running: Storage) -> Iterator[Storage]:
     """A storage without faults; a test sets its own."""
-    monkeypatch.setattr(remote, "WAITS_S", (0.01, 0.05))
     running.forget()
     yield running
     running.faults = Faults(0)
@@ -60,7 +61,7 @@ def copies() -> list[Path]:
 
 
 def test_a_fetch_is_one_request_of_the_cheap_class(bucket: Storage) -> None:
-    with open_media(URL) as path:
+    with open_media(URL, patience=QUICK) as path:
         assert isinstance(path, Path)
         assert path.suffix == ".mp4"
         assert path.read_bytes() == CONTENT
@@ -74,7 +75,7 @@ def test_a_fetch_is_one_request_of_the_cheap_class(bucket: Storage) -> None:
 @pytest.mark.parametrize("kind", PASSING)
 def test_what_passes_costs_another_request_and_nothing_else(bucket: Storage, kind: str) -> None:
     bucket.faults = Once(1.0, kinds=(kind,), only="^GET")
-    with open_media(URL) as path:
+    with open_media(URL, patience=QUICK) as path:
         assert path.read_bytes() == CONTENT
     assert bucket.met[kind] >= 1
     assert remote.read(URL, 1000, 2000) == CONTENT[1000:3000]
@@ -93,11 +94,14 @@ def test_a_download_that_was_cut_goes_on_where_it_broke_off(bucket: Storage) -> 
 
 def test_damaged_content_is_noticed_and_fetched_again(bucket: Storage) -> None:
     bucket.faults = Once(1.0, kinds=("damaged",), only="alt=media")
-    with open_media(URL) as path:
+    with open_media(URL, patience=QUICK) as path:
         assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(CONTENT).digest()
     assert bucket.operations()["read"] == 2
     bucket.faults = Faults(1.0, kinds=("damaged",), only="alt=media")
-    with pytest.raises(MediaError, match="not what its CRC32C says, 3 times") as caught, open_media(URL):
+    with (
+        pytest.raises(MediaError, match="its CRC32C says, 3 times") as caught,
+        open_media(URL, patience=QUICK),
+    ):
         pass
     assert caught.value.retryable
     assert copies() == []
@@ -108,34 +112,72 @@ def test_a_thousand_reads_of_which_a_third_goes_wrong_are_all_right(bucket: Stor
     rng = random.Random(2)
     for _ in range(300):
         first, length = rng.randrange(len(CONTENT)), rng.randrange(1, 50_000)
-        assert remote.read(URL, first, length) == CONTENT[first : first + length]
+        assert remote.read(URL, first, length, QUICK) == CONTENT[first : first + length]
     assert set(bucket.met) == set(PASSING)
 
 
-def test_a_storage_that_stays_away_is_a_failure_in_the_end(bucket: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "INSIST_S", 0.5)
+def test_a_storage_that_stays_away_is_a_failure_in_the_end(bucket: Storage) -> None:
     bucket.faults = Faults(1.0, kinds=("503",))
-    with pytest.raises(MediaError, match="cannot fetch") as caught, open_media(URL):
+    brief = replace(QUICK, insist_s=0.5)
+    with pytest.raises(MediaError, match="cannot fetch") as caught, open_media(URL, patience=brief):
         pass
     assert caught.value.retryable
     assert copies() == []
 
 
-def test_bytes_that_trickle_are_given_up(bucket: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "INSIST_S", -60.0)
-    monkeypatch.setattr(remote, "SLOWEST", 1 << 40)
-    bucket.faults = Faults(1.0, kinds=("slow",))
-    with pytest.raises(MediaError, match="it comes at less than"), open_media(URL):
+def test_bytes_that_trickle_are_given_up(bucket: Storage) -> None:
+    bucket.faults = Faults(1.0, kinds=("slow",), slow_s=2.0)
+    with open_media(URL, patience=replace(QUICK, grace_s=30.0)) as path:
+        assert isinstance(path, Path)
+        assert path.read_bytes() == CONTENT
+    started, brief = time.monotonic(), replace(QUICK, grace_s=0.3, slowest=100e6)
+    with pytest.raises(MediaError, match=r"after \d+ bytes given up"), open_media(URL, patience=brief):
         pass
+    assert time.monotonic() - started < 2.0, "it was not read to its end"
 
 
-def test_a_server_that_says_nothing_is_not_waited_for(bucket: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "INSIST_S", 0.5)
-    monkeypatch.setattr(remote, "SILENCE_S", 0.3)
+def test_a_long_download_that_breaks_off_is_taken_up_again(bucket: Storage) -> None:
+    class Slow(io.BytesIO):
+        """Takes longer over the first piece than a request is insisted on."""
+
+        def write(self, part: Any) -> int:
+            if not self.tell():
+                time.sleep(1.0)
+            return super().write(part)
+
+    bucket.faults, sink = Once(1.0, kinds=("cut",)), Slow()
+    assert remote.copy(URL, sink, len(CONTENT), replace(QUICK, insist_s=0.5)) == len(CONTENT)
+    assert sink.getvalue() == CONTENT
+    assert bucket.met["cut"]
+
+
+def test_what_is_stored_packed_is_refused_with_what_to_do(bucket: Storage) -> None:
+    remote.blob_at(f"gs://{BUCKET}/packed.mp4").upload_from_string(gzip.compress(CONTENT[:1000]))
+    bucket.packed.add("packed.mp4")
+    with pytest.raises(MediaError, match="Content-Encoding gzip; upload it again") as caught:
+        open_media(f"gs://{BUCKET}/packed.mp4").__enter__()
+    assert not caught.value.retryable
+
+
+def test_folders_that_were_left_half_made_or_half_removed_go_after_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    folders = [tmp_path / name for name in ("earshot-new-a", "earshot-clips-b", "earshot-new-c", "earshot-clips-d")]
+    for folder in folders:
+        folder.mkdir()
+    for folder in folders[:2]:
+        os.utime(folder, (1, 1))
+    code = "import os; from transforms.fetch import scratch; scratch(os.getpid())"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert sorted(tmp_path.iterdir()) == sorted(folders[2:])
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(bucket: Storage) -> None:
     bucket.delay_s = 3.0
-    started = time.monotonic()
+    started, brief = time.monotonic(), replace(QUICK, insist_s=0.5, silence_s=0.3)
     try:
-        with pytest.raises(MediaError, match="cannot fetch"), open_media(URL):
+        with pytest.raises(MediaError, match="cannot fetch"), open_media(URL, patience=brief):
             pass
     finally:
         bucket.delay_s = 0.0
@@ -147,20 +189,26 @@ def test_what_is_not_there_fails_for_good_and_what_is_forbidden_may_be_allowed(b
         open_media(f"gs://{BUCKET}/none.mp4").__enter__()
     assert not caught.value.retryable
     bucket.faults = Faults(1.0, kinds=("403",))
-    with pytest.raises(MediaError, match="no permission to read it") as caught, open_media(URL):
+    with pytest.raises(MediaError, match="no permission to read it") as caught, open_media(URL, patience=QUICK):
         pass
     assert caught.value.retryable
 
 
-def test_a_file_beyond_the_limit_is_given_up_at_the_limit(bucket: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_beyond_the_limit_is_given_up_at_the_limit(bucket: Storage) -> None:
     written: list[int] = []
-    original = remote._Sink.write
-    monkeypatch.setattr(remote._Sink, "write", lambda sink, part: written.append(len(part)) or original(sink, part))
+
+    class Noted(io.BytesIO):
+        def write(self, part: Any) -> int:
+            written.append(len(part))
+            return super().write(part)
+
+    with pytest.raises(remote.TooLarge):
+        remote.copy(URL, Noted(), 100_000)
+    assert 0 < sum(written) <= 100_000
+    assert max(written) < 1 << 20  # never more than a little in memory
     with pytest.raises(MediaError, match="larger than the limit") as caught, open_media(URL, max_file_bytes=100_000):
         pass
     assert not caught.value.retryable
-    assert sum(written) < 120_000
-    assert max(written) < 1 << 20  # never more than a little in memory
     assert copies() == []
 
 

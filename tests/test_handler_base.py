@@ -329,7 +329,7 @@ def test_bytes_are_those_of_the_decoded_views():
 
 
 @dataclass(kw_only=True)
-class Loudness(CueHandler[Log]):
+class Loudness(Brightness):
     """A cue whose view hangs on a parameter."""
 
     rate: int = 16_000

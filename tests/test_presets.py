@@ -15,7 +15,7 @@ from beam_pipeline.config import ConfigError, Profile, load_profile, profile_nam
 from beam_pipeline.options import beam_options, processes
 from beam_pipeline.presets import CONTEXT_GB, PRESETS, SPARE, Preset, fit, load_preset, place, preset_names
 from model_handlers.base import CueHandler, Example, Items, Loaded
-from model_handlers.views import Listed
+from model_handlers.views import Listed, Listing
 
 IMAGE = "--sdk_container_image=registry/earshot"
 FLAGS = ["--runner=DataflowRunner", "--project=p", "--region=r", "--temp_location=gs://b/t", IMAGE]
@@ -174,6 +174,12 @@ class Slow(CueHandler[None]):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.now, self.most = 0, 0
+
+    @property
+    def view(self) -> Listing:
+        return Listing()
+
+    def load(self) -> None: ...
 
     def predict(self, batch: Sequence[Example], model: None) -> list[Items]:
         self.now += 1

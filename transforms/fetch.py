@@ -13,6 +13,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -27,13 +28,16 @@ from transforms.media import MediaError
 from transforms.pieces import Member, Piece, is_header_of
 
 MAX_FILE_BYTES = 2 << 30
-_PREFIX = "earshot-clips-"
+_PREFIX, _NEW = "earshot-clips-", "earshot-new-"
+_LEFT_S = 3600.0  # after which a folder without a lock is nobody's
 _LOCK = "lock"
 _held: list[IO[bytes]] = []  # locks last as long as their files are open
 
 
 @contextmanager
-def open_media(uri: str, max_file_bytes: int = MAX_FILE_BYTES) -> Iterator[Path | Piece]:
+def open_media(
+    uri: str, max_file_bytes: int = MAX_FILE_BYTES, patience: remote.Patience = remote.PATIENT
+) -> Iterator[Path | Piece]:
     """Gives what is at `uri` as a local file, or a piece of one, for as long as the context lasts.
 
     A path, or a ``file://`` URL, is passed through, and a member of a local shard is read where it is. Anything else
@@ -64,9 +68,9 @@ def open_media(uri: str, max_file_bytes: int = MAX_FILE_BYTES) -> Iterator[Path 
     with made as copy:
         try:
             if member:
-                _copy_member(member, copy)
+                _copy_member(member, copy, patience)
             else:
-                remote.copy(uri, copy, max_file_bytes)
+                remote.copy(uri, copy, max_file_bytes, patience)
             copy.flush()
         except remote.TooLarge:
             raise MediaError(_too_large(uri, max_file_bytes)) from None
@@ -83,20 +87,24 @@ def open_media(uri: str, max_file_bytes: int = MAX_FILE_BYTES) -> Iterator[Path 
 def scratch(pid: int) -> Path:
     """The folder of the process `pid`, which is this one; removes those of processes that are gone."""
     root = Path(tempfile.gettempdir())
-    for folder in root.glob(f"{_PREFIX}*"):
+    for folder in (*root.glob(f"{_PREFIX}*"), *root.glob(f"{_NEW}*")):
         if _is_abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
-    new = Path(tempfile.mkdtemp(prefix="earshot-new-", dir=root))
+    new = Path(tempfile.mkdtemp(prefix=_NEW, dir=root))
     lock = (new / _LOCK).open("wb")
     fcntl.flock(lock, fcntl.LOCK_EX)
     _held.append(lock)
-    mine = new.rename(root / new.name.replace("earshot-new-", _PREFIX))  # now that it is locked others may look at it
+    mine = new.rename(root / new.name.replace(_NEW, _PREFIX))  # now that it is locked others may look at it
     atexit.register(_remove, mine, pid)
     return mine
 
 
 def _is_abandoned(folder: Path) -> bool:
     """Whether nobody holds a folder's lock any more."""
+    if folder.name.startswith(_NEW) or not (folder / _LOCK).exists():  # being made or removed, or left so
+        with suppress(OSError):
+            return time.time() - folder.stat().st_mtime > _LEFT_S
+        return False
     with suppress(OSError), (folder / _LOCK).open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -131,10 +139,11 @@ def _piece(path: Path, member: Member) -> Piece:
     return Piece(str(path), member.offset, member.length, member.name)
 
 
-def _copy_member(member: Member, copy: IO[bytes]) -> None:
+def _copy_member(member: Member, copy: IO[bytes], patience: remote.Patience) -> None:
     """Copies a member and, in the same request, its header, which is taken off again."""
     whole = _AfterHeader(copy, member.headers)
-    remote.copy_range(member.shard, whole, member.offset - member.headers, member.headers + member.length)  # type: ignore[arg-type]
+    start, length = member.offset - member.headers, member.headers + member.length
+    remote.copy_range(member.shard, whole, start, length, patience)  # type: ignore[arg-type]
     _check_header(bytes(whole.header), member)
 
 
