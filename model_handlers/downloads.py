@@ -57,6 +57,31 @@ class Source:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+def is_googles(error: Exception) -> bool:
+    """Whether an exception is that of Google's storage client, or of what it stands on; it has no class in common."""
+    return type(error).__module__.partition(".")[0] in ("google", "urllib3", "http")
+
+
+@contextmanager
+def storage_errors(url: str, what: str) -> Iterator[None]:
+    """Turns what Beam's file systems, and Google's client below them, raise over a file into `ModelError`.
+
+    Args:
+        url: the file's address.
+        what: that cannot be done with it ("read", "listed", "written to").
+    """
+    try:
+        yield
+    except (ModelError, _Interrupted):
+        raise
+    except Exception as error:
+        if not (isinstance(error, BeamIOError | OSError | ValueError) or is_googles(error)):
+            raise
+        code = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", 0)
+        why = {401: "no permission; ", 403: "no permission; ", 404: "there is no such bucket or file; "}.get(code, "")
+        raise ModelError(f"{url}: cannot be {what}: {why}{error}") from error
+
+
 def quiet(name: str, done: int, total: int | None) -> None:
     """Progress that nobody looks at."""
 
@@ -209,15 +234,13 @@ def _follow(url: str, headers: dict[str, str]) -> requests.Response:
 @contextmanager
 def _open_beam(source: Source, offset: int) -> _Opened:
     size = source.size if source.size is not None else file_size(source.url)
-    try:
+    with storage_errors(source.url, "read"):
         stream = FileSystems.open(source.url, compression_type=CompressionTypes.UNCOMPRESSED)
         with stream:
             stream.seek(min(offset, size))
             if offset > size:
                 raise _Interrupted(f"{source.url} is shorter than what is here", useless=True)
             yield offset, size, _pieces(stream)
-    except (BeamIOError, ValueError) as error:
-        raise ModelError(f"{source.url}: cannot be read: {error}") from error
 
 
 def _pieces(stream: object) -> Iterator[bytes]:
@@ -238,10 +261,8 @@ def file_size(url: str) -> int:
 
 def listed(pattern: str) -> list[tuple[str, int]]:
     """Addresses and bytes of the files that match, in one of Beam's file systems."""
-    try:
+    with storage_errors(pattern, "listed"):
         (result,) = FileSystems.match([pattern])
-    except (BeamIOError, ValueError, OSError) as error:
-        raise ModelError(f"{pattern}: cannot be listed: {error}") from error
     return [(found.path, found.size_in_bytes) for found in result.metadata_list]
 
 

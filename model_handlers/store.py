@@ -16,13 +16,22 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from model_handlers.downloads import ModelError, Progress, Source, download, listed, quiet, verified
+from model_handlers.downloads import (
+    ModelError,
+    Progress,
+    Source,
+    download,
+    listed,
+    quiet,
+    storage_errors,
+    verified,
+)
 from model_handlers.references import Reference, folder_digest, safe_path, sources
 
 INDEX = "models.json"
@@ -223,11 +232,8 @@ def place_index(place: str) -> dict[str, Entry]:
     url = join(place, INDEX)
     if not listed(url):
         return {}
-    try:
-        with FileSystems.open(url, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-            return _read_index(stream.read(), url)
-    except (BeamIOError, OSError) as error:
-        raise ModelError(f"{url}: cannot be read: {error}") from error
+    with storage_errors(url, "read"), FileSystems.open(url, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        return _read_index(stream.read(), url)
 
 
 def from_place(place: str, reference: Reference, patterns: tuple[str, ...] = ()) -> Path:
@@ -253,15 +259,13 @@ def from_place(place: str, reference: Reference, patterns: tuple[str, ...] = ())
 
 def upload(store: Store, key: str, entry: Entry, place: str, progress: Progress = quiet) -> None:
     """Copies a model from a store to a place in one of Beam's file systems; `models.json` comes last."""
-    try:
+    with storage_errors(place, "written to"):
         for name, facts in entry.files.items():
             url = join(place, name)
             if (url, facts.size) in listed(url):  # an object store shows a file only when it is whole
                 continue
             _upload(store.root / name, url, name, progress)
         _write(join(place, INDEX), _index_bytes({**place_index(place), key: entry}))
-    except (BeamIOError, OSError, ValueError) as error:
-        raise ModelError(f"{place}: cannot be written to: {error}") from error
 
 
 def _upload(path: Path, url: str, name: str, progress: Progress) -> None:

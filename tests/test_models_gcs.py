@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,34 +14,27 @@ from beam_pipeline.cli import main
 from beam_pipeline.config import load_profile
 from model_handlers import weights
 from model_handlers.weights import ModelError, local_path
+from tests.gcs import BUCKET, Faults, Storage, faulty_storage
 from tests.model_servers import Behaviour, serving
-
-server = pytest.importorskip("gcp_storage_emulator.server")
-pytest.importorskip("apache_beam.io.gcp.gcsfilesystem")
 
 TAGS = Path(__file__).parent.parent / "demo" / "models" / "audio_tags"
 CHECKPOINT, LABELS = (TAGS / "Cnn14_demo.pth").read_bytes(), (TAGS / "class_labels_indices.csv").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[str]:
-    """A bucket ``gs://models``, empty, in memory."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = server.create_server("127.0.0.1", port, in_memory=True, default_bucket="models")
-    running.start()
-    yield f"http://127.0.0.1:{port}"
-    running.stop()
+def running() -> Iterator[Storage]:
+    with faulty_storage() as storage:
+        yield storage
 
 
 @pytest.fixture
-def bucket(emulator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(running: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder of the bucket for one test; Beam spends twenty seconds looking for credentials if it is let."""
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator)
+    running.faults = Faults(0)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.address)
     monkeypatch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda options: None)
     monkeypatch.setenv("EARSHOT_CACHE", str(tmp_path / "cache"))
-    return f"gs://models/{tmp_path.name}"
+    return f"gs://{BUCKET}/{tmp_path.name}"
 
 
 def write(url: str, content: bytes) -> None:
@@ -108,3 +100,27 @@ def test_what_is_not_in_a_bucket_is_named(bucket: str) -> None:
         local_path(f"{bucket}/nothing#sha256={'0' * 64}")
     with pytest.raises(ModelError, match=r"there is no models\.json in .*earshot models fetch"):
         local_path("org/name", "abc", mirror=bucket)
+
+
+@pytest.mark.parametrize("only", ["alt=media", "GET"])
+def test_models_that_may_not_be_read_are_one_error_that_says_so(bucket: str, running: Storage, only: str) -> None:
+    write(f"{bucket}/models.json", b"{}")
+    running.faults = Faults(1.0, kinds=("403",), only=only)
+    with pytest.raises(ModelError, match=r"models\.json: cannot be (read: no permission|listed)"):
+        local_path("org/name", "abc", mirror=bucket)
+
+
+def test_models_that_cannot_be_written_are_one_error_that_says_so(
+    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(Behaviour(files={"/labels.csv": LABELS})) as web:
+        profile = tmp_path / "mine.toml"
+        profile.write_text(
+            'description = "tags"\n[caption]\nhandler = "template_writer:TemplateWriter"\nscene = ""\n'
+            f'[cues.audio_tags]\nhandler = "audio_tags:AudioTags"\nmodel = "{TAGS / "Cnn14_demo.pth"}"\n'
+            f'labels = "{web.url}/labels.csv#md5={hashlib.md5(LABELS).hexdigest()}"\n'
+        )
+        assert main(["models", "fetch", "--profile", str(profile), "--to", "gs://no-such-bucket/models"]) == 2
+    said = capsys.readouterr().err
+    assert "gs://no-such-bucket/models: cannot be written to: there is no such bucket" in said
+    assert "Traceback" not in said

@@ -24,6 +24,8 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from model_handlers.downloads import is_googles
+
 _ATTEMPTS = 3  # at content that is not what its hash says
 _CHUNK_BYTES = 4 << 20
 
@@ -263,14 +265,9 @@ def errors(uri: str) -> Iterator[None]:
     except (BeamIOError, OSError) as error:  # what `requests` raises is an OSError as well
         raise RemoteError(f"{uri}: {error}") from error
     except Exception as error:
-        if not _is_googles(error):
+        if not is_googles(error):
             raise
         if getattr(error, "code", None) == 404:
             raise Missing(f"there is no {uri}") from error
         what = "no permission to read it: " if getattr(error, "code", None) in (401, 403) else ""
         raise RemoteError(f"{uri}: {what}{error}") from error
-
-
-def _is_googles(error: Exception) -> bool:
-    """Whether an exception is the client's, or of what it stands on."""
-    return type(error).__module__.partition(".")[0] in ("google", "urllib3", "http")
