@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from beam_pipeline.config import ConfigError
 from beam_pipeline.options import is_local
+from beam_pipeline.show import every
 from transforms.ingest import ClipSource
 
 SAID_EVERY_S = 10.0
@@ -105,6 +106,8 @@ def whole_paths(source: ClipSource, output: str, options: PipelineOptions) -> tu
 
 def job_name(result: PipelineResult) -> str:
     """What the engine calls a job; empty where Beam does not say."""
+    if getattr(result, "has_job", False):  # Dataflow's
+        return str(result.job_id())
     # Beam's job servers append an id of their own to the name that the cluster gets to know.
     return str(getattr(result, "_job_id", "")).rpartition("_")[0]
 
@@ -191,25 +194,19 @@ def _own_signal_handler() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-@contextmanager
-def _watched(cluster: Flink | None, name: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Says every ten seconds how far a job on Flink is."""
-    stop, begun = threading.Event(), time.monotonic()
+def _watched(cluster: Flink | None, name: str, say: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Says every ten seconds how far a job on Flink is; nothing where it is on another engine."""
+    if cluster is None:
+        return nullcontext()
+    begun = time.monotonic()
 
-    def watch() -> None:
-        while cluster and not stop.wait(SAID_EVERY_S):
-            with suppress(OSError, ValueError, KeyError):
-                if job := cluster.job(name):
-                    tasks = job["tasks"]
-                    say(f"{time.monotonic() - begun:.0f} s: {tasks['finished']} of {tasks['total']} tasks done")
+    def tell() -> None:
+        with suppress(OSError, ValueError, KeyError):
+            if job := cluster.job(name):
+                tasks = job["tasks"]
+                say(f"{time.monotonic() - begun:.0f} s: {tasks['finished']} of {tasks['total']} tasks done")
 
-    watcher = threading.Thread(target=watch, name="watch", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        watcher.join()
+    return every(SAID_EVERY_S, tell)
 
 
 # What a job's error looks like, and what to do. Engines wrap errors in errors, so they are looked for, not matched.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from transforms.records import Caption, Cue, Failure, Rejection, Spent
+from transforms.records import Caption, Cue, Failure, Pair, Rejection, Spent
 
 if TYPE_CHECKING:
     from beam_pipeline.plan import Plan
@@ -54,7 +55,7 @@ def progress_bars(steps: list[str]) -> Iterator[Callable[[dict[str, int]], None]
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=errors) as progress:
-        tasks = {step: progress.add_task(step, total=None, start=False) for step in [*steps, "caption"]}
+        tasks = {step: progress.add_task(step, total=None, start=False) for step in steps}
 
         def update(done: dict[str, int]) -> None:
             for step, task in tasks.items():
@@ -63,8 +64,26 @@ def progress_bars(steps: list[str]) -> Iterator[Callable[[dict[str, int]], None]
                 progress.update(task, completed=done.get(step, 0), total=done.get("clips"))
 
         yield update
-        caption = progress.tasks[tasks["caption"]]  # what was rejected or failed never gets that far
-        progress.update(caption.id, total=caption.completed)
+        for step in {"caption", "questions"} & tasks.keys():  # what was rejected or failed never gets that far
+            progress.update(tasks[step], total=progress.tasks[tasks[step]].completed)
+
+
+@contextmanager
+def every(seconds: float, do: Callable[[], None]) -> Iterator[None]:
+    """Does something every so many seconds while the block runs, in a thread that has ended when the block has."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            do()
+
+    thread = threading.Thread(target=repeat, name="every", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def said(text: str) -> None:
@@ -107,8 +126,9 @@ def summary(result: Result) -> None:
     """Prints counts with reasons, the time taken, and where the files are."""
     counts = result.manifest["counts"]
     console.print(outcomes_table(result.manifest))
-    if said := splits_line(result.manifest):
-        console.print(said, highlight=False)
+    for said in (splits_line(result.manifest), pairs_line(result.manifest)):
+        if said:
+            console.print(said, highlight=False)
     console.print(costs_table(result.costs, counts["clips_in"]))
     rate = counts["clips_in"] / result.seconds if result.seconds else 0.0
     console.print(f"{result.seconds:.1f} s, {rate:.2f} clips/s", highlight=False)
@@ -148,6 +168,19 @@ def splits_line(manifest: dict[str, Any]) -> str:
     parts = [f"{number} {name}" for name, number in manifest.get("splits", {}).items()]
     lists = [f"{number} on {name}" for name, number in manifest.get("benchmarks", {}).items()]
     return plain(f"captions: {', '.join(parts)}" + (f" ({', '.join(lists)})" if lists else "")) if parts else ""
+
+
+def pairs_line(manifest: dict[str, Any]) -> str:
+    """How many questions there are, of which kinds, and how many were not taken, for which reasons."""
+    if (pairs := manifest.get("pairs")) is None:
+        return ""
+    groups = (
+        ", ".join(f"{number} {name}" for name, number in sorted(pairs[group].items(), key=lambda one: -one[1]))
+        for group in ("forms", "kinds", "dropped")
+    )
+    forms, kinds, dropped = groups
+    about = f" ({forms}; {kinds})" if pairs["published"] else ""
+    return plain(f"questions: {pairs['published']}{about}" + (f"; not taken: {dropped}" if dropped else ""))
 
 
 def plan_table(found: Plan) -> Table:
@@ -214,12 +247,17 @@ def _reasons(reasons: dict[str, int], name: str) -> list[tuple[str, int]]:
     return sorted(found, key=lambda pair: -pair[1])
 
 
-def one_clip(outcome: Caption | Rejection | Failure) -> None:
-    """Prints what became of one clip, and the cues it rests on."""
+def one_clip(outcome: Caption | Rejection | Failure, pairs: Iterable[Pair] = ()) -> None:
+    """Prints what became of one clip, the cues it rests on, and the questions about it."""
     console.rule(plain(outcome.clip.uri or outcome.clip.origin), align="left")
     match outcome:
         case Caption():
             console.print(f"[bold green]{plain(outcome.caption)}[/]")
+            for version in outcome.versions:
+                which = " ".join(filter(None, (version.language, version.form)))
+                console.print(f"  [dim]{plain(which)}:[/] {plain(version.text)}", highlight=False)
+            if outcome.ambiguities:
+                console.print(f"  [dim]open: {plain('; '.join(outcome.ambiguities))}[/]", highlight=False)
         case Rejection():
             console.print(f"[bold yellow]rejected:[/] {plain(outcome.reason)} ({plain(outcome.evidence)})")
         case Failure():
@@ -229,6 +267,9 @@ def one_clip(outcome: Caption | Rejection | Failure) -> None:
     for cue in outcome.cues:
         table.add_row(f"[cyan]{plain(cue.name)}[/]", _cue_text(cue), f"[dim]{plain(cue.model)}[/]")
     console.print(table)
+    for pair in pairs:
+        options = f" [dim]({plain('; '.join(pair.choices))})[/]" if pair.choices else ""
+        console.print(f"  {plain(pair.question)}{options} [green]{plain(pair.answer)}[/]", highlight=False)
 
 
 def _cue_text(cue: Cue) -> str:

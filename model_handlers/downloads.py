@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -77,7 +78,7 @@ def storage_errors(url: str, what: str) -> Iterator[None]:
     except Exception as error:
         if not (isinstance(error, BeamIOError | OSError | ValueError) or is_googles(error)):
             raise
-        code = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", 0)
+        code: Any = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", 0)
         why = {401: "no permission; ", 403: "no permission; ", 404: "there is no such bucket or file; "}.get(code, "")
         raise ModelError(f"{url}: cannot be {what}: {why}{error}") from error
 

@@ -4,8 +4,17 @@ from pathlib import Path
 import pytest
 
 from demo.world import FAULTS, make_scene, write_scenes
+from tests.quick_beam import remember
 
 SEED = 4321  # neither the demo's nor one that training or the published figures used
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_beam() -> Iterator[None]:
+    """Beam as it is, but for what it would find out again and again."""
+    with pytest.MonkeyPatch.context() as patch:
+        remember(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,13 @@ from tests.gcs import BUCKET, storage
 JOB_ID = "2026-11-21_00_00_00-1"
 PROJECT, REGION = "test-project", "us-central1"
 MOST = 200_000_000  # bytes of a request that are read
+# Whoever waits for a job that failed waits 50 s more for a message of why.
+FAILURE = {
+    "id": "1",
+    "time": "2026-11-21T00:00:00Z",
+    "messageText": "Workflow failed.",
+    "messageImportance": "JOB_MESSAGE_ERROR",
+}
 
 
 @dataclass
@@ -39,7 +46,7 @@ class Service:
         key_file: of a service account that can get a token here.
         jobs: every job that was posted.
         requests: method, path and body of every request.
-        state: of the job, for whoever asks.
+        state: of the job, for whoever asks; of a failed one there is a message.
     """
 
     address: str
@@ -110,7 +117,7 @@ def dataflow(folder: Path) -> Iterator[Service]:
                 service.jobs.append(json.loads(body))
                 self.reply({"id": JOB_ID, "projectId": PROJECT, "location": REGION, "name": service.jobs[-1]["name"]})
             elif "/messages" in self.path:
-                self.reply({})
+                self.reply({"jobMessages": [FAILURE] if service.state == "JOB_STATE_FAILED" else []})
             elif JOB_ID in self.path:
                 self.reply({"id": JOB_ID, "projectId": PROJECT, "location": REGION, "currentState": service.state})
             else:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-import pytest
+from gcp_storage_emulator import server
 
 BUCKET = "datasets"
 PASSING = ("503", "429", "reset", "lost", "cut", "short", "slow")
@@ -137,7 +137,6 @@ def storage() -> Iterator[str]:
 @contextmanager
 def faulty_storage(faults: Faults | None = None) -> Iterator[Storage]:
     """A storage with one empty bucket, in memory, of which some requests go wrong."""
-    server = pytest.importorskip("gcp_storage_emulator.server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

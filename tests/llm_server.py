@@ -13,9 +13,10 @@ It answers ``/v1/chat/completions`` with a caption made from the cues in the pro
 - `script` is a list of faults for the first requests, in order of arrival; ``""`` is a good answer.
 - `accepts` are the forms of `response_format` that the server takes; another is answered 400.
 
-The faults are the keys of `FAULTS`. What it saw: `requests`, `answered` (completions that were paid for), both also by
-clip in `asked_of` and `answered_of`, whose keys are the first user message (`llm.shown_cues(brief, headings)`); `peak`,
-the most requests at once; `bodies` and `keys`, what came; for batches, `uploads` and `batches`.
+What it answers, and the names of the faults (`FAULTS`), are in `tests.llm_replies`. What it saw: `requests`,
+`answered` (completions that were paid for), both also by clip in `asked_of` and `answered_of`, whose keys are the first
+user message (`llm.shown_cues(brief, headings)`); `peak`, the most requests at once; `bodies` and `keys`, what came; for
+batches, `uploads` and `batches`.
 
 ``python -m tests.llm_server --latency 0.2`` runs one in a process of its own and prints its address.
 """
@@ -30,16 +31,15 @@ import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from time import time
 from typing import Any
 
+from tests.llm_replies import FAULTS, ON_THE_WIRE, STATUSES, Mischief, Reply, as_json, clip_of, completion, failure
+
 FORMS = ("json_schema", "json_object", "")
-Reply = tuple[int, dict[str, str], bytes]
-Mischief = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
@@ -98,7 +98,7 @@ class LlmServer:
         if fault in ON_THE_WIRE:
             return ON_THE_WIRE[fault]
         if fault in STATUSES:
-            return STATUSES[fault](self, key)
+            return STATUSES[fault](self.retry_after_s, key)
         self.answered += 1
         self.answered_of[clip] += 1
         return 200, {}, json.dumps(completion(body, fault)).encode()
@@ -197,174 +197,11 @@ class LlmServer:
                 self.uploads[batch[kind]] = "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def clip_of(body: Mapping[str, Any]) -> str:
-    """Whose request it is: the first user message, which shows the clip's cues."""
-    return next(m["content"] for m in body["messages"] if m["role"] == "user")
-
-
-def answer_to(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What a well-behaved model answers: a caption of what the cues of the sound say first."""
-    cues = [json.loads(line) for line in clip_of(body).splitlines() if line.startswith("{")]
-    heard = [cue for cue in cues if "audio" in cue["cue"]] or cues
-    sounds = list(
-        dict.fromkeys((cue["says"][0]["text"].lower().strip(". "), cue["cue"]) for cue in heard if cue["says"])
-    )
-    if not sounds:
-        return {"caption": "", "events": [], "abstained": "The cues do not tell what can be heard."}
-    events = [{"sound": sound, "cues": [cue]} for sound, cue in sounds[:2]]
-    said = " and ".join(dict.fromkeys(sound for sound, _ in sounds[:2]))
-    return {"caption": f"The sound of {said} can be heard.", "events": events, "abstained": ""}
-
-
-def completion(body: Mapping[str, Any], fault: str = "") -> dict[str, Any]:
-    """A chat completion that answers `body`, with what `fault` does to its content."""
-    content: str | None = json.dumps(answer_to(body))
-    message: dict[str, Any] = {"role": "assistant"}
-    finish = "stop"
-    match fault:
-        case "wrong_schema":
-            content = json.dumps({"sentence": "A dog barks.", "score": 3})
-        case "bad_caption":
-            bad = {"caption": "The image shows a red car.", "events": [], "abstained": ""}
-            content = json.dumps(bad)
-        case "odd":
-            odd = {"caption": "A dog \ud800 barks.", "events": [], "abstained": ""}
-            content = json.dumps(odd, ensure_ascii=False)
-        case "abstains":
-            content = json.dumps({"caption": "", "events": [], "abstained": "Nothing is certain."})
-        case "length":
-            content, finish = str(content)[:20], "length"
-        case "content_filter":
-            content, finish = None, "content_filter"
-        case "refusal":
-            content, message["refusal"] = None, "I cannot\nhelp with that. " + "x" * 5000
-    message["content"] = content
-    tokens_in, tokens_out = sum(len(m["content"]) for m in body["messages"]) // 4, len(content or "") // 4
-    usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
-    found = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"], "usage": usage}
-    if fault == "no_usage":
-        del found["usage"]
-    if fault == "cached":
-        found["usage"] = {**usage, "prompt_tokens_details": {"cached_tokens": tokens_in // 2}}
-    if fault == "boasts":
-        found["usage"] = {"prompt_tokens": 10**400, "completion_tokens": -1}
-    return {**found, "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
-
-
-def as_json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Reply:
-    """A reply with a JSON body."""
-    return status, headers or {}, json.dumps(content).encode()
-
-
-def failure(status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None) -> Reply:
-    """A reply that says what went wrong, as OpenAI does."""
-    return as_json({"error": {"message": message, "type": "error", "param": None, "code": code}}, status, headers)
-
-
 def _json_or_none(content: bytes) -> Any:
     try:
         return json.loads(content)
     except ValueError:
         return None
-
-
-def _limit(headers: Callable[[float], dict[str, str]]) -> Callable[[LlmServer, str], Reply]:
-    return lambda server, _: failure(429, "Rate limit reached", "rate_limit", headers(server.retry_after_s))
-
-
-def _plain(status: int, message: str = "no", code: str | None = None) -> Callable[[LlmServer, str], Reply]:
-    return lambda server, key: failure(status, message.replace("KEY", key), code)
-
-
-# Faults that are a proper HTTP reply.
-STATUSES: dict[str, Callable[[LlmServer, str], Reply]] = {
-    "400": _plain(400, "Your input image is not valid"),
-    "401": _plain(401, "Incorrect API key provided: KEY. It ends in sk-abc12***********wxyz.", "invalid_api_key"),
-    "403": _plain(403, "KEY may not"),
-    "404": _plain(404, "The model `any` does not exist", "model_not_found"),
-    "408": _plain(408),
-    "409": _plain(409),
-    "413": _plain(413),
-    "422": _plain(422),
-    "429": _plain(429, "Rate limit reached"),
-    "429_seconds": _limit(lambda s: {"Retry-After": f"{s:.3f}"}),
-    "429_ms": _limit(lambda s: {"retry-after-ms": str(int(1000 * s))}),
-    "429_date": _limit(lambda s: {"Retry-After": formatdate(time() + s, usegmt=True)}),
-    "quota": _plain(429, "You exceeded your current quota, please check your plan", "insufficient_quota"),
-    "500": _plain(500, "The server had an error"),
-    "503": _plain(503, "Overloaded"),
-    "no_choices": lambda *_: as_json({"id": "x", "object": "chat.completion", "choices": []}),
-    "null_choices": lambda *_: as_json({"choices": [{"message": None}]}),
-    "list": lambda *_: as_json([1, 2]),
-    "nested": lambda *_: (200, {}, b"[" * 900_000),
-    "garbage": lambda *_: (200, {}, b"\xff\xfe<html>Bad gateway"),
-    "html": lambda *_: (502, {"Content-Type": "text/html"}, b"<html>Bad gateway</html>"),
-}
-# Faults of a completion, which is paid for nonetheless.
-PAID = (
-    "odd",
-    "wrong_schema",
-    "bad_caption",
-    "abstains",
-    "length",
-    "content_filter",
-    "refusal",
-    "no_usage",
-    "cached",
-    "boasts",
-)
-
-
-async def _reset(out: asyncio.StreamWriter) -> None:
-    out.transport.abort()
-
-
-async def _half(out: asyncio.StreamWriter) -> None:
-    out.write(b'HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{"choices": [{"message": {"content": "{')
-    await out.drain()
-    out.close()
-
-
-async def _not_http(out: asyncio.StreamWriter) -> None:
-    out.write(b"220 smtp.example.org ready\r\n")
-    await out.drain()
-    out.close()
-
-
-async def _endless(out: asyncio.StreamWriter, status: str = "200 OK") -> None:
-    out.write(f"HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
-    chunk = b" " * (1 << 16)
-    while True:
-        out.write(b"10000\r\n" + chunk + b"\r\n")
-        await out.drain()
-
-
-async def _endless_error(out: asyncio.StreamWriter) -> None:
-    await _endless(out, "500 Internal Server Error")
-
-
-async def _slow(out: asyncio.StreamWriter) -> None:
-    out.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
-    while True:
-        out.write(b" ")
-        await out.drain()
-        await asyncio.sleep(0.05)
-
-
-async def _hang(out: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(3600)
-
-
-ON_THE_WIRE: dict[str, Mischief] = {
-    "reset": _reset,
-    "half": _half,
-    "not_http": _not_http,
-    "endless": _endless,
-    "endless_error": _endless_error,
-    "slow": _slow,
-    "hang": _hang,
-}
-FAULTS = (*STATUSES, *PAID, *ON_THE_WIRE)
 
 
 async def _serve(server: LlmServer, source: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:

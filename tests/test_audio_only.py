@@ -122,6 +122,7 @@ def test_every_good_file_is_captioned_and_only_the_broken_ones_fail(
 
 
 def test_captions_and_tags_name_what_is_heard(result: Result, sounds: dict[str, tuple[Path, Scene]]) -> None:
+    assert captions(result)
     for name, caption in captions(result).items():
         scene = sounds[name][1]
         tags = {item.text for item in cues(caption)["audio_tags"].items if (item.score or 0) >= 0.3}

@@ -210,12 +210,16 @@ def test_read_avro_says_which_path_is_missing_and_which_file_is_broken(tmp_path:
 def test_a_damaged_file_is_a_named_error_or_reads_as_records_never_as_something_else(tmp_path: Path) -> None:
     whole = Path(write(tmp_path / "whole.avro", Clip, [Clip(f"c{n}", "u" * 50) for n in range(200)])).read_bytes()
     damage = random.Random(5)
-    path = tmp_path / "damaged.avro"
+    path, read, refused = tmp_path / "damaged.avro", 0, 0
     for _ in range(100):
         at = damage.randrange(len(whole))
         flipped = whole[:at] + bytes([whole[at] ^ 1 << damage.randrange(8)]) + whole[at + 1 :]
         path.write_bytes(damage.choice((whole[:at], flipped)))
         try:
             assert all(isinstance(clip, Clip) for clip in read_avro(str(path), Clip))
+            read += 1
         except ValueError as error:
             assert str(error).startswith(str(path))  # noqa: PT017
+            refused += 1
+    assert read
+    assert refused

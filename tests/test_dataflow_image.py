@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud import dataflow
+from google.protobuf.json_format import ParseDict
 
 from beam_pipeline.arguments import parser
 from beam_pipeline.options import beam_options
@@ -138,9 +140,6 @@ def test_parameters_become_the_command_that_a_person_would_type() -> None:
 
 
 def test_the_spec_is_what_dataflow_reads() -> None:
-    dataflow = pytest.importorskip("google.cloud.dataflow")
-    from google.protobuf.json_format import ParseDict
-
     read = dataflow.ContainerSpec()
     ParseDict(spec(IMAGE), read._pb)  # refuses what it does not know
     assert read.image == read.default_environment.sdk_container_image == IMAGE

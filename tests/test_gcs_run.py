@@ -21,8 +21,6 @@ from tests.gcs import BUCKET, Faults, Storage, faulty_storage, upload
 from transforms.ingest import ClipSource
 from transforms.publish import OUTCOMES
 
-pytest.importorskip("google.cloud.storage")
-
 GOOD = 3
 MODELS = Path(__file__).parent.parent / "demo" / "models"
 

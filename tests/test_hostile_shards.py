@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import random
+import subprocess
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from model_handlers.views import Header
+from tests.shard_files import content, listed, pack
 from transforms import shards
 from transforms.fetch import open_media
+from transforms.ingest import SourceError
 from transforms.media import Limits, MediaError, decode
 from transforms.sources import listed_shard
 from transforms.telemetry import line
@@ -30,6 +36,169 @@ END = b"\0" * 1024
 def shard(folder: Path, content: bytes) -> str:
     (folder / "0.tar").write_bytes(content)
     return str(folder / "0.tar")
+
+
+# What is refused
+
+
+def entry(name: str, kind: bytes, **fields: Any) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        (entry("a.mp4", tarfile.SYMTYPE, linkname="/etc/passwd"), "is a link or a device"),
+        (entry("a.mp4", tarfile.LNKTYPE, linkname="b.mp4"), "is a link or a device"),
+        (entry("a.mp4", tarfile.FIFOTYPE), "is a link or a device"),
+        (
+            entry(
+                "a.mp4",
+                tarfile.REGTYPE,
+                pax_headers={"GNU.sparse.map": "0,512", "GNU.sparse.size": "4096", "GNU.sparse.name": "a.mp4"},
+            ),
+            "sparse",
+        ),
+    ],
+    ids=["symbolic link", "hard link", "pipe", "sparse"],
+)
+def test_members_that_are_no_stretch_of_the_shard_are_refused(
+    tmp_path: Path, info: tarfile.TarInfo, message: str
+) -> None:
+    path = tmp_path / "0.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("b.mp4"))
+        tar.addfile(info)
+    clips, errors = listed(path)
+    assert [clip.clip_id for clip in clips] == ["b"]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_a_sparse_file_as_gnu_tar_packs_it_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "a.mp4").open("wb") as file:
+        file.truncate(1 << 20)
+        file.seek(1 << 19)
+        file.write(b"data")
+    (tmp_path / "b.mp4").write_bytes(b"whole")
+    subprocess.run(["tar", "-S", "-cf", "0.tar", "a.mp4", "b.mp4"], cwd=tmp_path, check=True)
+    clips, errors = listed(tmp_path / "0.tar")
+    assert [content(clip) for clip in clips] == [b"whole"]
+    assert "sparse" in errors[0]
+
+
+def test_a_member_beyond_the_limit_fails_alone(tmp_path: Path) -> None:
+    path = pack(tmp_path / "0.tar", {"a.mp4": bytes(1001), "b.mp4": bytes(1000)})
+    large, small = shards.contents(str(path), {".mp4": shards.VIDEO}, 1000).samples
+    assert "'a.mp4' is larger than the limit" in large.error
+    assert (small.key, small.error) == ("b", "")
+
+
+def test_compressed_shards_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    plain = pack(tmp_path / "0.tar", {"a.mp4": b"1"})
+    for name in ("1.tar.gz", "1.tgz", "1.tar"):
+        (tmp_path / name).write_bytes(gzip.compress(plain.read_bytes()))
+        with pytest.raises(SourceError, match=r"compressed.*unpack"):
+            listed(tmp_path / name)
+    (tmp_path / "1.tar.gz").unlink()
+    (tmp_path / "1.tgz").unlink()
+    clips, errors = listed(tmp_path / "*.tar")  # one of many fails alone
+    assert [clip.clip_id for clip in clips] == ["a"]
+    assert "compressed (gzip)" in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("made_of", "message"),
+    [
+        (b"", "the shard is empty"),
+        (bytes(10240), "no media file among the shard's 0 members"),
+        (b"a text" * 300, "no tar, or damaged"),
+    ],
+    ids=["empty", "no members", "text"],
+)
+def test_a_shard_without_clips_is_an_error_before_the_run(tmp_path: Path, made_of: bytes, message: str) -> None:
+    (tmp_path / "0.tar").write_bytes(made_of)
+    with pytest.raises(SourceError, match=message):
+        listed(tmp_path / "0.tar")
+    pack(tmp_path / "0.tar", {"a.txt": b"", "a.json": b"{}"})
+    with pytest.raises(SourceError, match="no media file among the shard's 2 members"):
+        listed(tmp_path / "0.tar")
+
+
+def cut_shard(folder: Path, at: int) -> tuple[Path, list[int]]:
+    """A shard of three clips of 1000 bytes, cut; and where its members' contents begin."""
+    path = pack(folder / "cut.tar", {f"{name}.mp4": name.encode() * 1000 for name in "abc"})
+    path.write_bytes(path.read_bytes()[:at])
+    return path, [512, 2048, 3584]
+
+
+@pytest.mark.parametrize(
+    ("at", "left", "message"),
+    [
+        (3584 + 999, "ab", "cut off at byte 4583, within 'c.mp4'"),
+        (3584 + 1000, "abc", "damaged"),  # the content is there, what fills its block is not
+        (3584, "ab", "cut off at byte 3584, within 'c.mp4'"),
+        (3072, "ab", "cut off at byte 3072, between two members"),
+        (3072 + 100, "ab", ""),
+        (2048 + 5, "a", "cut off at byte 2053, within 'b.mp4'"),
+    ],
+)
+def test_of_a_shard_that_was_cut_off_what_is_there_is_listed(tmp_path: Path, at: int, left: str, message: str) -> None:
+    path, _ = cut_shard(tmp_path, at)
+    clips, errors = listed(path)
+    assert [clip.clip_id for clip in clips] == list(left)
+    assert [content(clip) for clip in clips] == [name.encode() * 1000 for name in left]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"{path}: after {len(left)} members: ")
+    assert message in errors[0]
+
+
+def test_damaged_headers_end_a_shard_and_take_no_memory(tmp_path: Path) -> None:
+    path = pack(tmp_path / "0.tar", {"a.mp4": bytes(1000), "b.mp4": bytes(1000)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1536] + b"\xff" * 512 + whole[2048:])
+    clips, errors = listed(path)
+    assert [clip.clip_id for clip in clips] == ["a"]
+    assert "damaged at byte 1536" in errors[0]
+    for kind in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):  # records of 8 GiB, says the header
+        huge = tarfile.TarInfo("x")
+        huge.type, huge.size = kind, (8 << 30) - 1
+        path.write_bytes(whole[:1536] + huge.tobuf(tarfile.GNU_FORMAT) + whole[2048:])
+        clips, errors = listed(path)
+        assert [clip.clip_id for clip in clips] == ["a"]
+        assert "a header of" in errors[0]
+
+
+def test_300_mutated_shards_are_listed_or_refused(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    files = {f"{n}.mp4": bytes(rng.randrange(3000)) for n in range(5)}
+    files |= {f"{n}.json": b'{"label": "x"}' for n in range(5)}
+    whole = pack(tmp_path / "0.tar", files, tarfile.PAX_FORMAT).read_bytes()
+    started, outcomes = time.monotonic(), {"clips": 0, "refused": 0, "damaged": 0}
+    for _ in range(300):
+        mutated = bytearray(whole)
+        for _ in range(rng.randrange(1, 4)):
+            place = rng.randrange(len(mutated))
+            damage = rng.randbytes(rng.randrange(1, 30))
+            mutated[place : place + len(damage)] = damage
+        (tmp_path / "0.tar").write_bytes(bytes(mutated))
+        found = listed_shard(str(tmp_path / "0.tar"))
+        outcomes["damaged" if found.error else "clips"] += 1
+        for sample in found.samples:
+            assert sample.error or sample.clip
+        try:
+            listed(tmp_path / "0.tar")
+        except SourceError:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 5
+    assert time.monotonic() - started < 60
+
+
+# What means harm
 
 
 def test_a_thousand_headers_in_a_row_are_damage_and_no_crash(tmp_path: Path) -> None:
@@ -64,9 +233,9 @@ def test_what_follows_the_end_is_told(tmp_path: Path, between: bytes) -> None:
     assert not whole.error, "tar itself fills up with zeros"
 
 
-def test_more_members_than_a_shard_may_have_end_its_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "MAX_MEMBERS", 10)
-    found = listed_shard(shard(tmp_path, b"".join(member(f"{n:03d}.mp4") for n in range(20)) + END))
+def test_more_members_than_a_shard_may_have_end_its_listing(tmp_path: Path) -> None:
+    path = shard(tmp_path, b"".join(member(f"{n:03d}.mp4") for n in range(20)) + END)
+    found = shards.contents(path, {".mp4": shards.VIDEO}, 1 << 30, max_members=10)
     assert len(found.samples) == 10
     assert "more than 10 members" in found.error
 

@@ -36,7 +36,9 @@ def _imports(path: Path, *, top_level_only: bool) -> set[str]:
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_imports_run_one_way(package: str) -> None:
-    for path in sorted((ROOT / package).rglob("*.py")):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    for path in files:
         foreign = (_imports(path, top_level_only=False) & OURS) - ALLOWED[package]
         if package == "beam_pipeline" and path.name == "cli.py":
             foreign -= {"demo"}

@@ -11,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import pytest
+from google.cloud import secretmanager
+from google.cloud.secretmanager_v1.services.secret_manager_service.transports import SecretManagerServiceGrpcTransport
 
-from model_handlers import pace, provider
+from model_handlers import provider
 from model_handlers.api_writer import ApiWriter
 from model_handlers.pace import Dialect
 from model_handlers.weights import ModelError
@@ -21,11 +24,6 @@ from tests.asking import brief, writer
 from tests.llm_server import llm_server
 
 KEY = "sk-proj-Zq81Lm0Pw7Tn5Rb2"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "BACKOFF_S", 0.02)
 
 
 @pytest.fixture
@@ -88,12 +86,6 @@ def test_a_key_that_is_none_is_refused_without_showing_it(monkeypatch: pytest.Mo
 @contextmanager
 def secret_manager(secrets: dict[str, bytes]) -> Iterator[Any]:
     """A real gRPC server that answers as Secret Manager does; gives a client of it."""
-    grpc = pytest.importorskip("grpc")
-    secretmanager = pytest.importorskip("google.cloud.secretmanager")
-    from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
-        SecretManagerServiceGrpcTransport,
-    )
-
     answer = secretmanager.AccessSecretVersionResponse
 
     def access(request: Any, context: Any) -> Any:

@@ -19,7 +19,6 @@ from tests.asking import HEADINGS, brief
 @pytest.fixture(scope="module")
 def transformers_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """``transformers serve`` with a tiny random chat model: its address, and the model's folder."""
-    pytest.importorskip("uvicorn")
     folder = tiny_chat_model(tmp_path_factory.mktemp("chat") / "tiny")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from beam_pipeline import rerun
 from beam_pipeline.config import load_profile
@@ -69,9 +71,6 @@ class Dataflow:
 
 
 def _service_account(token_uri: str) -> dict[str, str]:
-    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
     key = rsa.generate_private_key(65537, 2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -99,11 +98,12 @@ def media(drawn: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(drawn, tmp_path / "media"))
 
 
-@pytest.fixture
-def data(media: Path, tmp_path: Path) -> Path:
-    """A dataset of which nothing is left to do."""
-    run(profile(tmp_path), ClipSource(str(media / "clips.csv")), str(tmp_path / "data"), quiet=True)
-    return tmp_path / "data"
+@pytest.fixture(scope="module")
+def done(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of the drawn clips of which nothing is left to do; for tests that change neither."""
+    folder = tmp_path_factory.mktemp("done")
+    run(profile(folder), ClipSource(str(drawn / "clips.csv")), str(folder / "data"), quiet=True)
+    return folder / "data"
 
 
 def command(dataflow: Dataflow, folder: Path, clips: Path, data: Path) -> list[str]:
@@ -113,15 +113,15 @@ def command(dataflow: Dataflow, folder: Path, clips: Path, data: Path) -> list[s
     return [f"--{n}={v}" for n, v in named.items()] + [f"--parameter={n}={v}" for n, v in given.items()]
 
 
-def test_nothing_is_needed_after_a_run_until_something_changes(media: Path, data: Path, tmp_path: Path) -> None:
-    source = ClipSource(str(media / "clips.csv"))
-    assert need(profile(tmp_path), source, str(data)).why == "nothing has changed since version 1"
-    assert not need(profile(tmp_path), source, str(data)).needed
-    assert need(profile(tmp_path, tags=2), source, str(data)).why == "changed: cue audio_tags"
-    assert need(profile(tmp_path, silence=-50.0), source, str(data)).why == "changed: filters"
-    assert need(profile(tmp_path, at_most=1), source, str(data)).why == "changed: writer"
+def test_nothing_is_needed_after_a_run_until_something_changes(drawn: Path, done: Path, tmp_path: Path) -> None:
+    source = ClipSource(str(drawn / "clips.csv"))
+    assert need(profile(tmp_path), source, str(done)).why == "nothing has changed since version 1"
+    assert not need(profile(tmp_path), source, str(done)).needed
+    assert need(profile(tmp_path, tags=2), source, str(done)).why == "changed: cue audio_tags"
+    assert need(profile(tmp_path, silence=-50.0), source, str(done)).why == "changed: filters"
+    assert need(profile(tmp_path, at_most=1), source, str(done)).why == "changed: writer"
     assert need(profile(tmp_path), source, str(tmp_path / "new")).why == "nothing has been published yet"
-    limited = need(profile(tmp_path), ClipSource(str(media / "clips.csv"), limit=2), str(data))
+    limited = need(profile(tmp_path), ClipSource(str(drawn / "clips.csv"), limit=2), str(done))
     assert limited.why == "changed: source"
 
 
@@ -162,8 +162,9 @@ def test_a_folder_of_clips_counts_by_its_names(media: Path, tmp_path: Path) -> N
     assert inputs(chosen, source) != first
 
 
-def test_a_later_version_that_found_everything_as_it_was_counts(media: Path, data: Path, tmp_path: Path) -> None:
-    chosen, source = profile(tmp_path), ClipSource(str(media / "clips.csv"))
+def test_a_later_version_that_found_everything_as_it_was_counts(media: Path, tmp_path: Path) -> None:
+    chosen, source, data = profile(tmp_path), ClipSource(str(media / "clips.csv")), tmp_path / "data"
+    run(chosen, source, str(data), quiet=True)
     (media / "clips.csv").write_text((media / "clips.csv").read_text() + "\n")  # other bytes, the same clips
     assert need(chosen, source, str(data)).why == "the list of clips has changed"
     manifest = json.loads((data / "versions" / "1" / "manifest.json").read_text())
@@ -187,19 +188,20 @@ def test_shards_count_by_their_names_and_sizes(media: Path, tmp_path: Path) -> N
 
 
 def test_no_job_is_started_when_nothing_has_changed(
-    dataflow: Dataflow, media: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataflow: Dataflow, drawn: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert rerun.main(command(dataflow, tmp_path, media / "clips.csv", data)) == 0
+    profile(tmp_path)
+    assert rerun.main(command(dataflow, tmp_path, drawn / "clips.csv", done)) == 0
     assert dataflow.launched == []
     assert 'needed=false why="nothing has changed since version 1"' in capsys.readouterr().out
 
 
 def test_a_job_is_started_as_the_worker_when_something_has(
-    dataflow: Dataflow, media: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataflow: Dataflow, drawn: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     profile(tmp_path, tags=2)
     dataflow.replies = [(503, {}), (200, {"job": {"id": "2026-job"}})]
-    assert rerun.main(command(dataflow, tmp_path, media / "clips.csv", data)) == 0
+    assert rerun.main(command(dataflow, tmp_path, drawn / "clips.csv", done)) == 0
     assert 'job="2026-job"' in capsys.readouterr().out
     assert len(dataflow.launched) == 2  # asked again after the 503
     asked = dataflow.launched[-1]
@@ -209,7 +211,7 @@ def test_a_job_is_started_as_the_worker_when_something_has(
     assert (launch["jobName"], launch["containerSpecGcsPath"]) == ("earshot", "gs://b/t.json")
     assert launch["environment"]["serviceAccountEmail"] == "worker@p.iam"
     assert launch["parameters"]["preset"] == "l4"
-    assert launch["parameters"]["output"] == str(data)
+    assert launch["parameters"]["output"] == str(done)
 
 
 def test_a_run_under_way_is_left_alone_and_a_refusal_is_an_error(
@@ -235,12 +237,13 @@ def test_what_has_to_be_put_right_first_starts_nothing(
     changed: dict[str, str],
     message: str,
     dataflow: Dataflow,
-    media: Path,
-    data: Path,
+    drawn: Path,
+    done: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = command(dataflow, tmp_path, media / "clips.csv", data)
+    profile(tmp_path)
+    arguments = command(dataflow, tmp_path, drawn / "clips.csv", done)
     arguments += [f"--parameter={name}={value}" for name, value in changed.items()]
     assert rerun.main(arguments) == 2
     assert message in capsys.readouterr().err
@@ -269,14 +272,14 @@ def test_what_is_no_clip_in_a_folder_of_clips_does_not_count(media: Path, tmp_pa
     assert inputs(chosen, source) == first
 
 
-def test_a_condition_and_the_order_of_cues_count(media: Path, data: Path, tmp_path: Path) -> None:
-    chosen, source = profile(tmp_path), ClipSource(str(media / "clips.csv"))
+def test_a_condition_and_the_order_of_cues_count(drawn: Path, done: Path, tmp_path: Path) -> None:
+    chosen, source = profile(tmp_path), ClipSource(str(drawn / "clips.csv"))
     first, *others = chosen.cues
     turned = replace(chosen, cues={name: chosen.cues[name] for name in (*others, first)})
-    assert need(turned, source, str(data)).why == "changed: order"
+    assert need(turned, source, str(done)).why == "changed: order"
     wanted = {**chosen.cues["audio_tags"], "when": {"cue": "media"}}
     conditional = replace(chosen, cues={**chosen.cues, "audio_tags": wanted})
-    assert need(conditional, source, str(data)).why == "changed: conditions"
+    assert need(conditional, source, str(done)).why == "changed: conditions"
 
 
 def test_what_failed_again_just_as_before_is_left_alone_for_a_week(media: Path, tmp_path: Path) -> None:

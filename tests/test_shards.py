@@ -1,60 +1,31 @@
-"""Clips in tar shards: what is listed, what is refused, and that a clip is read where it lies."""
+"""Clips in tar shards: what is listed, where shards are looked for, and that a clip is read where it lies."""
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import random
 import shutil
 import tarfile
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from beam_pipeline.run import run
-from demo.world import make_scene, write_scenes
 from model_handlers.views import Audio, AudioVideo, AudioVideoView, Header, MediaInfo, MiddleFrame
-from tests.datasets import profile, records
-from tests.gcs import BUCKET, Storage, faulty_storage, upload
 from tests.media_files import write_clip
-from transforms import shards, sources
+from tests.shard_files import content, listed, pack
+from transforms import shards
 from transforms.decoder import Decoder
 from transforms.fetch import open_media
-from transforms.ingest import ClipSource, SourceError, read_clips
+from transforms.ingest import SourceError
 from transforms.media import MediaError, decode
-from transforms.pieces import Member, Piece
-from transforms.records import Clip
-from transforms.sources import resolve
+from transforms.pieces import Member
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 VIEWS = (Header(), MiddleFrame(), Audio(16_000), AudioVideo(fps=25, short_side=128, crop=112, rate=16_000))
-
-
-def pack(path: Path, files: dict[str, bytes], tar_format: int = tarfile.GNU_FORMAT) -> Path:
-    """Writes a tar of such files."""
-    with tarfile.open(path, "w", format=tar_format) as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
-
-
-def listed(path: Path | str, **settings: Any) -> tuple[list[Clip], list[str]]:
-    clips, failures = read_clips(ClipSource(str(path), **settings))
-    return clips, [failure.error for failure in failures]
-
-
-def content(clip: Clip) -> bytes:
-    with open_media(clip.uri) as piece:
-        assert isinstance(piece, Piece)
-        return piece.open().read()
 
 
 def shard_with(folder: Path, name: str, told: bytes, extension: str = "json") -> Path:
@@ -222,169 +193,6 @@ def test_names_that_lead_elsewhere_write_nothing(tmp_path: Path) -> None:
     assert set(tmp_path.parent.rglob("*")) - before == {tmp_path / "0.tar"}
 
 
-# What is refused
-
-
-def entry(name: str, kind: bytes, **fields: Any) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type = kind
-    for key, value in fields.items():
-        setattr(info, key, value)
-    return info
-
-
-@pytest.mark.parametrize(
-    ("info", "message"),
-    [
-        (entry("a.mp4", tarfile.SYMTYPE, linkname="/etc/passwd"), "is a link or a device"),
-        (entry("a.mp4", tarfile.LNKTYPE, linkname="b.mp4"), "is a link or a device"),
-        (entry("a.mp4", tarfile.FIFOTYPE), "is a link or a device"),
-        (
-            entry(
-                "a.mp4",
-                tarfile.REGTYPE,
-                pax_headers={"GNU.sparse.map": "0,512", "GNU.sparse.size": "4096", "GNU.sparse.name": "a.mp4"},
-            ),
-            "sparse",
-        ),
-    ],
-    ids=["symbolic link", "hard link", "pipe", "sparse"],
-)
-def test_members_that_are_no_stretch_of_the_shard_are_refused(
-    tmp_path: Path, info: tarfile.TarInfo, message: str
-) -> None:
-    path = tmp_path / "0.tar"
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        tar.addfile(tarfile.TarInfo("b.mp4"))
-        tar.addfile(info)
-    clips, errors = listed(path)
-    assert [clip.clip_id for clip in clips] == ["b"]
-    assert len(errors) == 1
-    assert message in errors[0]
-
-
-@pytest.mark.skipif(shutil.which("tar") is None, reason="no tar on this machine")
-def test_a_sparse_file_as_gnu_tar_packs_it_is_refused(tmp_path: Path) -> None:
-    import subprocess
-
-    with (tmp_path / "a.mp4").open("wb") as file:
-        file.truncate(1 << 20)
-        file.seek(1 << 19)
-        file.write(b"data")
-    (tmp_path / "b.mp4").write_bytes(b"whole")
-    subprocess.run(["tar", "-S", "-cf", "0.tar", "a.mp4", "b.mp4"], cwd=tmp_path, check=True)
-    clips, errors = listed(tmp_path / "0.tar")
-    assert [content(clip) for clip in clips] == [b"whole"]
-    assert "sparse" in errors[0]
-
-
-def test_a_member_beyond_the_limit_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 1000)
-    clips, errors = listed(pack(tmp_path / "0.tar", {"a.mp4": bytes(1001), "b.mp4": bytes(1000)}))
-    assert [clip.clip_id for clip in clips] == ["b"]
-    assert "larger than the limit" in errors[0]
-
-
-def test_compressed_shards_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    plain = pack(tmp_path / "0.tar", {"a.mp4": b"1"})
-    for name in ("1.tar.gz", "1.tgz", "1.tar"):
-        (tmp_path / name).write_bytes(gzip.compress(plain.read_bytes()))
-        with pytest.raises(SourceError, match=r"compressed.*unpack"):
-            listed(tmp_path / name)
-    (tmp_path / "1.tar.gz").unlink()
-    (tmp_path / "1.tgz").unlink()
-    clips, errors = listed(tmp_path / "*.tar")  # one of many fails alone
-    assert [clip.clip_id for clip in clips] == ["a"]
-    assert "compressed (gzip)" in errors[0]
-
-
-@pytest.mark.parametrize(
-    ("made_of", "message"),
-    [
-        (b"", "the shard is empty"),
-        (bytes(10240), "no media file among the shard's 0 members"),
-        (b"a text" * 300, "no tar, or damaged"),
-    ],
-    ids=["empty", "no members", "text"],
-)
-def test_a_shard_without_clips_is_an_error_before_the_run(tmp_path: Path, made_of: bytes, message: str) -> None:
-    (tmp_path / "0.tar").write_bytes(made_of)
-    with pytest.raises(SourceError, match=message):
-        listed(tmp_path / "0.tar")
-    pack(tmp_path / "0.tar", {"a.txt": b"", "a.json": b"{}"})
-    with pytest.raises(SourceError, match="no media file among the shard's 2 members"):
-        listed(tmp_path / "0.tar")
-
-
-def cut_shard(folder: Path, at: int) -> tuple[Path, list[int]]:
-    """A shard of three clips of 1000 bytes, cut; and where its members' contents begin."""
-    path = pack(folder / "cut.tar", {f"{name}.mp4": name.encode() * 1000 for name in "abc"})
-    path.write_bytes(path.read_bytes()[:at])
-    return path, [512, 2048, 3584]
-
-
-@pytest.mark.parametrize(
-    ("at", "left", "message"),
-    [
-        (3584 + 999, "ab", "cut off at byte 4583, within 'c.mp4'"),
-        (3584 + 1000, "abc", "damaged"),  # the content is there, what fills its block is not
-        (3584, "ab", "cut off at byte 3584, within 'c.mp4'"),
-        (3072, "ab", "cut off at byte 3072, between two members"),
-        (3072 + 100, "ab", ""),
-        (2048 + 5, "a", "cut off at byte 2053, within 'b.mp4'"),
-    ],
-)
-def test_of_a_shard_that_was_cut_off_what_is_there_is_listed(tmp_path: Path, at: int, left: str, message: str) -> None:
-    path, _ = cut_shard(tmp_path, at)
-    clips, errors = listed(path)
-    assert [clip.clip_id for clip in clips] == list(left)
-    assert [content(clip) for clip in clips] == [name.encode() * 1000 for name in left]
-    assert len(errors) == 1
-    assert errors[0].startswith(f"{path}: after {len(left)} members: ")
-    assert message in errors[0]
-
-
-def test_damaged_headers_end_a_shard_and_take_no_memory(tmp_path: Path) -> None:
-    path = pack(tmp_path / "0.tar", {"a.mp4": bytes(1000), "b.mp4": bytes(1000)})
-    whole = path.read_bytes()
-    path.write_bytes(whole[:1536] + b"\xff" * 512 + whole[2048:])
-    clips, errors = listed(path)
-    assert [clip.clip_id for clip in clips] == ["a"]
-    assert "damaged at byte 1536" in errors[0]
-    for kind in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):  # records of 8 GiB, says the header
-        huge = tarfile.TarInfo("x")
-        huge.type, huge.size = kind, (8 << 30) - 1
-        path.write_bytes(whole[:1536] + huge.tobuf(tarfile.GNU_FORMAT) + whole[2048:])
-        clips, errors = listed(path)
-        assert [clip.clip_id for clip in clips] == ["a"]
-        assert "a header of" in errors[0]
-
-
-def test_300_mutated_shards_are_listed_or_refused(tmp_path: Path) -> None:
-    rng = random.Random(5)
-    files = {f"{n}.mp4": bytes(rng.randrange(3000)) for n in range(5)}
-    files |= {f"{n}.json": b'{"label": "x"}' for n in range(5)}
-    whole = pack(tmp_path / "0.tar", files, tarfile.PAX_FORMAT).read_bytes()
-    started, outcomes = time.monotonic(), {"clips": 0, "refused": 0, "damaged": 0}
-    for _ in range(300):
-        mutated = bytearray(whole)
-        for _ in range(rng.randrange(1, 4)):
-            place = rng.randrange(len(mutated))
-            damage = rng.randbytes(rng.randrange(1, 30))
-            mutated[place : place + len(damage)] = damage
-        (tmp_path / "0.tar").write_bytes(bytes(mutated))
-        found = sources.listed_shard(str(tmp_path / "0.tar"))
-        outcomes["damaged" if found.error else "clips"] += 1
-        for sample in found.samples:
-            assert sample.error or sample.clip
-        try:
-            listed(tmp_path / "0.tar")
-        except SourceError:
-            outcomes["refused"] += 1
-    assert min(outcomes.values()) > 5
-    assert time.monotonic() - started < 60
-
-
 # Where shards are
 
 
@@ -482,127 +290,3 @@ def test_an_address_is_that_of_a_member_only_in_full() -> None:
     assert Member.of(member.uri) == member
     for other in ("gs://b/s-1.tar", "/a/b#c.mp4", "/a#offset=1&length=2", "/a#offset=-1&length=2&name=x"):
         assert Member.of(other) is None
-
-
-# Runs
-
-
-@pytest.fixture(scope="module")
-def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of four clips of the demo's world."""
-    folder = tmp_path_factory.mktemp("shards")
-    write_scenes([make_scene(4321, index) for index in range(4)], folder)
-    return folder
-
-
-def outcomes(found: dict[str, Any]) -> dict[str, Any]:
-    return {
-        record.clip.clip_id: replace(record, clip=replace(record.clip, uri="", origin="", source=""))
-        for record in found.values()
-    }
-
-
-def test_shards_give_the_same_records_as_a_folder_and_packing_them_anew_costs_nothing(
-    media: Path, tmp_path: Path
-) -> None:
-    clips = sorted((media / "clips").glob("*.mp4"))
-    content = {path.name: path.read_bytes() for path in clips}
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    for number, names in enumerate((clips[:3], clips[3:])):
-        pack(tmp_path / "one" / f"{number}.tar", {path.name: content[path.name] for path in names})
-    pack(tmp_path / "two" / "all.tar", dict(reversed(content.items())), tarfile.PAX_FORMAT)
-    settings, data = profile(tmp_path), str(tmp_path / "data")
-    folder = run(settings, ClipSource(str(media / "clips")), str(tmp_path / "folder"), quiet=True)
-    shards = run(settings, ClipSource(str(tmp_path / "one" / "*.tar")), data, quiet=True)
-    assert outcomes(records(shards)) == outcomes(records(folder))
-    assert shards.manifest["counts"]["captions"] >= 3
-    moved = run(settings, ClipSource(str(tmp_path / "two")), data, quiet=True)
-    assert moved.costs == {}
-    assert outcomes(records(moved)) == outcomes(records(folder))
-
-
-def test_a_damaged_shard_in_a_run_is_accounted_for(media: Path, tmp_path: Path) -> None:
-    clips = sorted((media / "clips").glob("*.mp4"))[:2]
-    pack(tmp_path / "0.tar", {path.name: path.read_bytes() for path in clips})
-    (tmp_path / "1.tar").write_bytes(b"")
-    pack(tmp_path / "2.tar", {clips[0].name: clips[0].read_bytes()})
-    (tmp_path / "2.tar").write_bytes((tmp_path / "2.tar").read_bytes()[:1000])
-    done = run(profile(tmp_path), ClipSource(str(tmp_path / "*.tar")), str(tmp_path / "data"), quiet=True)
-    assert done.manifest["counts"]["clips_in"] == 4
-    assert sorted(failure.clip.origin for failure in done.read("failed")) == [
-        str(tmp_path / "1.tar"),
-        str(tmp_path / "2.tar"),
-    ]
-
-
-# In a bucket
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Storage]:
-    pytest.importorskip("google.cloud.storage")
-    patch = pytest.MonkeyPatch()
-    with faulty_storage() as storage:
-        patch.setenv("STORAGE_EMULATOR_HOST", storage.address)
-        patch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda options: None)
-        yield storage
-    patch.undo()
-
-
-def test_a_member_in_a_bucket_is_fetched_alone_and_removed(bucket: Storage, tmp_path: Path) -> None:
-    files = {f"{n}.mp4": bytes([n]) * 100_000 for n in range(10)}
-    url = f"gs://{BUCKET}/one/0.tar"
-    upload(url, pack(tmp_path / "0.tar", files).read_bytes())
-    clips, errors = listed(url)
-    assert errors == []
-    bucket.forget()
-    for clip, expected in zip(clips, files.values(), strict=True):
-        with open_media(clip.uri) as path:
-            assert isinstance(path, Path)
-            assert path.read_bytes() == expected
-        assert not path.exists()
-    assert bucket.operations()["read"] == 10
-    assert bucket.bytes_read() == 10 * (100_000 + 512)
-    upload(url, pack(tmp_path / "0.tar", {"9.mp4": b"", **files}).read_bytes())
-    with pytest.raises(MediaError, match="was changed after"), open_media(clips[-1].uri):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("count", "size", "most_requests", "most_share"),
-    [(100, 1_000_000, 102, 0.07), (400, 60_000, 9, 1.01)],
-    ids=["a megabyte", "60 kB"],
-)
-def test_listing_a_shard_in_a_bucket_asks_once_a_large_clip_and_reads_on_over_small_ones(
-    bucket: Storage, tmp_path: Path, count: int, size: int, most_requests: int, most_share: float
-) -> None:
-    files = {}
-    for n in range(count):
-        files |= {f"{n:06d}.json": b'{"tag": ["Rain"]}', f"{n:06d}.mp4": bytes(size)}
-    url = f"gs://{BUCKET}/many/{size}.tar"
-    whole = pack(tmp_path / "0.tar", files).read_bytes()
-    upload(url, whole)
-    bucket.forget()
-    found = shards.contents(url, {".mp4": shards.VIDEO}, 1 << 30)
-    assert (len(found.samples), found.error) == (count, "")
-    assert all(sample.told["json"] == b'{"tag": ["Rain"]}' for sample in found.samples)
-    asked = bucket.operations()
-    assert asked["read"] <= most_requests
-    assert asked["metadata"] == 1
-    assert bucket.bytes_read() <= most_share * len(whole)
-
-
-def test_shards_in_a_bucket_are_listed_as_those_on_a_disk(bucket: Storage, tmp_path: Path) -> None:
-    for number in range(3):
-        path = pack(tmp_path / f"s-{number:03d}.tar", {f"{number}{c}.mp4": bytes(50_000) for c in "ab"})
-        upload(f"gs://{BUCKET}/set/{path.name}", path.read_bytes())
-    here = [clip.clip_id for clip in listed(tmp_path)[0]]
-    for clips in ("", "/*.tar", "/s-{000..002}.tar"):
-        found, errors = listed(f"gs://{BUCKET}/set{clips}")
-        assert ([clip.clip_id for clip in found], errors) == (here, []), clips
-    assert resolve(ClipSource(f"gs://{BUCKET}/set")).kind == "shards"
-    upload(f"gs://{BUCKET}/cut/0.tar", path.read_bytes()[:70_000])
-    found, errors = listed(f"gs://{BUCKET}/cut/0.tar")
-    assert [clip.clip_id for clip in found] == ["2a"]
-    assert "cut off at byte 70000" in errors[0]

@@ -83,7 +83,6 @@ def test_what_is_not_there_is_said_and_what_to_look_for(tmp_path: Path, result: 
 
 
 def test_a_version_in_a_bucket_is_told_of_as_one_on_a_disk(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("google.cloud.storage")
     with storage() as address:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
         monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")

@@ -19,7 +19,6 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from beam_pipeline.config import load_profile
 from beam_pipeline.pipeline import Run, build, recipe
 from beam_pipeline.run import Result
-from model_handlers import pace
 from model_handlers.base import Item
 from model_handlers.writers import Draft
 from tests.asking import brief, writer
@@ -201,10 +200,7 @@ def test_tokens_and_millionths_of_dollars_are_counted(tmp_path: Path) -> None:
     assert {name: found.get(name) for name in wanted} == wanted
 
 
-def test_requests_that_were_made_again_are_counted_where_the_answer_came_at_last(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(pace, "BACKOFF_S", 0.02)
+def test_requests_that_were_made_again_are_counted_where_the_answer_came_at_last() -> None:
     with llm_server(script=["500", "503"]) as server:
         asker = KeyedModelHandler(writer(server))
         pipeline = beam.Pipeline(runner=FnApiRunner())

@@ -6,8 +6,6 @@ That the provider's schemas accept it is shown by ``terraform validate`` (deploy
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,11 +182,3 @@ def test_the_example_sets_variables_that_there_are_and_all_that_have_no_default(
     assert set(example) <= set(variables)
     assert {name for name, body in variables.items() if "default" not in body} <= set(example)
     assert all(body["description"] for body in variables.values())
-
-
-@pytest.mark.skipif(not shutil.which("terraform"), reason="needs the terraform command")
-def test_the_files_are_formatted_as_terraform_formats_them() -> None:
-    done = subprocess.run(
-        ["terraform", f"-chdir={FOLDER}", "fmt", "-check", "-diff"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout

@@ -13,8 +13,6 @@ from apache_beam.io.filesystems import FileSystems
 from tests.gcs import BUCKET, storage
 from transforms import versions
 
-pytest.importorskip("google.cloud.storage")
-
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[str]:

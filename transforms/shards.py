@@ -90,7 +90,14 @@ class Contents:
     error: str = ""
 
 
-def contents(path: str, kinds: dict[str, int], max_file_bytes: int, *, only_first: bool = False) -> Contents:
+def contents(
+    path: str,
+    kinds: dict[str, int],
+    max_file_bytes: int,
+    *,
+    only_first: bool = False,
+    max_members: int = MAX_MEMBERS,
+) -> Contents:
     """Lists a shard, up to where it is damaged.
 
     Args:
@@ -98,6 +105,7 @@ def contents(path: str, kinds: dict[str, int], max_file_bytes: int, *, only_firs
         kinds: the endings of media files, such as ``.mp4``, and what each is.
         max_file_bytes: of a clip.
         only_first: whether the first clip is enough.
+        max_members: how many files of a shard are listed; what comes after them is not.
 
     Raises:
         ShardError: there is nothing that can be listed: it is empty, compressed, or no tar at all.
@@ -113,9 +121,9 @@ def contents(path: str, kinds: dict[str, int], max_file_bytes: int, *, only_firs
         try:
             for info in _members(file, size):
                 found.members += 1
-                if found.members > MAX_MEMBERS or told > MAX_TOLD_BYTES:
+                if found.members > max_members or told > MAX_TOLD_BYTES:
                     raise ShardError(
-                        f"more than {MAX_MEMBERS} members or {MAX_TOLD_BYTES >> 20} MiB of json and cls files: split it"
+                        f"more than {max_members} members or {MAX_TOLD_BYTES >> 20} MiB of json and cls files: split it"
                     )
                 parts = _parts(info.name)
                 if parts is None or info.isdir():
