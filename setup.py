@@ -48,11 +48,14 @@ setup(
         # tensorflow-io's last release, for the last TensorFlow that it works with; excludes gcp, which needs another
         # protobuf than that TensorFlow.
         "tfio": ["tensorflow==2.16.2", "tensorflow-io==0.37.1", "tensorflow-io-gcs-filesystem==0.37.1"],
+        # The voice of the demo's occasions, espeak-ng (GPL-3.0): loaded as they are made, never by Earshot itself.
+        "demo-speech": ["espeakng-loader==0.2.4"],
         "test": ["pytest", "pytest-timeout", "pytest-xdist"],
         "dev": [
             "accelerate",
             "cryptography",
             "efficientnet-pytorch==0.7.1",
+            "espeakng-loader==0.2.4",
             "gcp-storage-emulator==2026.7.19",
             "mypy",
             "panns-inference==0.1.1",

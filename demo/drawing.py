@@ -1,4 +1,4 @@
-"""The demo world's pictures: a backdrop, and one or two things that move exactly when they sound.
+"""The demo world's pictures: a backdrop, and one to three things that move exactly when they sound.
 
 A picture is drawn once for each scene, each thing once for each of nine levels of activity; frames are put together
 from these by copying, so a 10 s clip costs little more than its memory.
@@ -13,12 +13,13 @@ from PIL import Image, ImageDraw
 
 from demo.pen import Colour, Pen, jitter
 from demo.places import BACKDROPS
-from demo.scenes import Scene, envelope
+from demo.scenes import Scene, drawn, envelope
 from demo.things import DRAWINGS, INK
 
 WIDTH, HEIGHT = 320, 240  # the units that everything is drawn in
 LEVELS = 8
 REACH = 1.25  # a thing's box is ±1; its rays reach this far
+SIZES = {1: (52.0, 64.0), 2: (38.0, 42.0), 3: (26.0, 28.0)}  # half a thing's width, by how many there are
 
 
 def render_frames(scene: Scene, width: int = 320, height: int = 240, fps: float | None = None) -> np.ndarray:
@@ -38,7 +39,7 @@ def render_frames(scene: Scene, width: int = 320, height: int = 240, fps: float 
     picture = _picture(scene, width, height)
     frames = np.empty((len(times), height, width, 3), np.uint8)
     frames[:] = picture.backdrop
-    for index in range(len(scene.sources)):
+    for index in range(len(drawn(scene))):
         levels = np.rint(envelope(scene, index, times) * LEVELS).astype(int)
         y, x = picture.corner(index)
         for level in np.unique(levels):
@@ -51,7 +52,7 @@ def render_frame(scene: Scene, t_s: float, width: int = 320, height: int = 240) 
     """Returns what is seen at `t_s` seconds: uint8 RGB, shape (height, width, 3)."""
     picture = _picture(scene, width, height)
     frame = picture.backdrop.copy()
-    for index in range(len(scene.sources)):
+    for index in range(len(drawn(scene))):
         level = round(float(envelope(scene, index, np.array(t_s))) * LEVELS)
         patch = picture.patch(index, level)
         y, x = picture.corner(index)
@@ -60,12 +61,12 @@ def render_frame(scene: Scene, t_s: float, width: int = 320, height: int = 240) 
 
 
 def thing_boxes(scene: Scene) -> tuple[tuple[float, float, float, float], ...]:
-    """Returns where each of the scene's sources stands: (x0, y0, x1, y1) in 0..1 of the picture, tight, at rest.
+    """Returns where each thing in the scene's picture stands: (x0, y0, x1, y1) in 0..1 of the picture, tight, at rest.
 
     While a thing sounds it moves within a few hundredths of this box; its rays and shadow are not part of it.
     """
     picture = _picture(scene, WIDTH, HEIGHT)
-    return tuple(picture.box(index) for index in range(len(scene.sources)))
+    return tuple(picture.box(index) for index in range(len(drawn(scene))))
 
 
 @lru_cache(maxsize=2)
@@ -83,8 +84,9 @@ class _Picture:
         pen = Pen(ImageDraw.Draw(canvas), np.diag([*(self._scale * self._oversample), 1])[:2])
         rng = np.random.default_rng([scene.seed, 1])
         BACKDROPS[scene.place](pen, rng)
-        spots = _spots(len(scene.sources), rng)
-        self._things = [_Thing(name, x, rng) for name, x in zip(scene.sources, spots, strict=True)]
+        names = drawn(scene)
+        spots = _spots(len(names), rng)
+        self._things = [_Thing(name, x, SIZES[len(names)], rng) for name, x in zip(names, spots, strict=True)]
         for thing in self._things:
             thing.shadow(pen)
         self.backdrop = np.asarray(canvas.reduce(self._oversample))
@@ -128,11 +130,10 @@ class _Picture:
 class _Thing:
     """One individual: where it stands (units of the picture), its size, colour and stance."""
 
-    def __init__(self, name: str, x: float, rng: np.random.Generator) -> None:
+    def __init__(self, name: str, x: float, sizes: tuple[float, float], rng: np.random.Generator) -> None:
         self._drawing, colours = DRAWINGS[name]
         self._colour: Colour = jitter(colours[int(rng.integers(len(colours)))], rng, 12)
-        alone = abs(x - 160) < 36
-        self.size = float(rng.uniform(52, 64) if alone else rng.uniform(38, 42))
+        self.size = float(rng.uniform(*sizes))
         self.x = x
         self.y = float(rng.uniform(190, 212)) - self.size
         self._flip = -1 if rng.random() < 0.5 else 1
@@ -155,9 +156,11 @@ class _Thing:
 
 
 def _spots(count: int, rng: np.random.Generator) -> list[float]:
-    """The x of each thing: near the middle, or left and right in either order, always clear of each other."""
+    """The x of each thing: near the middle, or side by side in any order, always clear of each other."""
     if count == 1:
         return [float(rng.uniform(135, 185))]
+    if count == 3:
+        return [(89.0, 160.0, 231.0)[int(i)] for i in rng.permutation(3)]
     spots = [float(rng.uniform(104, 108)), float(rng.uniform(212, 216))]
     return spots if rng.random() < 0.5 else spots[::-1]
 

@@ -1,11 +1,14 @@
 """The scenes of the demo world and what is true of them: what is where, when it sounds, what is wrong.
 
 Nothing here draws or sounds; `demo.drawing` and `demo.sounds` do. Everything is a pure function of (seed, index).
+The functions below say the same of a `demo.occasions.Occasion`, which tells them how.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import singledispatch
+from typing import Any
 
 import numpy as np
 
@@ -152,7 +155,7 @@ def make_scene(seed: int, index: int, fault: str | None = None, duration_s: floa
         seed=int(rng.integers(1 << 62)),
         place=_pick(rng, tuple(PLACES)),
         sources=_pick_sources(rng, tuple(SOURCES), count),
-        events=tuple(_event_times(rng, duration_s) for _ in range(count)),
+        events=tuple(event_times(rng, duration_s) for _ in range(count)),
         duration_s=duration_s,
         fps=30 if rng.random() < 0.15 else 25,
     )
@@ -170,7 +173,7 @@ def make_scene(seed: int, index: int, fault: str | None = None, duration_s: floa
             seed=int(rng.integers(1 << 62)),
             place=_pick(rng, tuple(name for name in PLACES if name != scene.place)),
             sources=_pick_sources(rng, others, count),
-            events=tuple(_event_times(rng, duration_s) for _ in range(count)),
+            events=tuple(event_times(rng, duration_s) for _ in range(count)),
             duration_s=duration_s,
         )
         return replace(scene, foreign=foreign, faults=(fault,))
@@ -196,8 +199,15 @@ def make_scenes(seed: int, count: int, only: str | None = None) -> list[Scene]:
     return [make_scene(seed, index, BLOCK[order[index // len(BLOCK)][index % len(BLOCK)]]) for index in range(count)]
 
 
+@singledispatch
+def drawn(scene: Scene) -> tuple[str, ...]:
+    """Returns the names of the one to three things in the picture, of `demo.things.DRAWINGS`."""
+    return scene.sources
+
+
+@singledispatch
 def envelope(scene: Scene, source_index: int, times: np.ndarray) -> np.ndarray:
-    """Returns how active source `source_index` is at `times` (seconds, any shape): float64 in 0..1, same shape.
+    """Returns how active a thing in the picture is at `times` (seconds, any shape): float64 in 0..1, same shape.
 
     1 at each event, falling linearly to 0 over the source's `decay_s`. It is what the picture shows; where the audio is
     `offset_s` late, what is heard at t is the envelope at t - `offset_s` (of `audio_scene()`).
@@ -210,6 +220,7 @@ def envelope(scene: Scene, source_index: int, times: np.ndarray) -> np.ndarray:
     return np.where(last >= 0, np.clip(level, 0.0, 1.0), 0.0)
 
 
+@singledispatch
 def labels(scene: Scene) -> tuple[str, ...]:
     """The AudioSet labels of what is heard; empty where nothing is."""
     if "speech_over_music" in scene.faults:
@@ -218,6 +229,13 @@ def labels(scene: Scene) -> tuple[str, ...]:
     return () if heard is None else tuple(SOURCES[name].label for name in heard.sources)
 
 
+@singledispatch
+def listed_labels(scene: Scene) -> tuple[str, ...]:
+    """The labels that the list of clips gives the clip; empty where it gives none."""
+    return labels(scene)
+
+
+@singledispatch
 def reference_caption(scene: Scene) -> str:
     """A true sentence on what is heard, as ``A bell rings and a dog barks on a beach.``; empty for silence."""
     if "speech_over_music" in scene.faults:
@@ -229,9 +247,35 @@ def reference_caption(scene: Scene) -> str:
     return f"{clauses[0].upper()}{clauses[1:]} {PLACES[heard.place].phrase}."
 
 
+@singledispatch
 def image_caption(scene: Scene) -> str:
     """What is seen, such as ``a bell and a dog on a beach``; things in alphabetical order of their names."""
     return f"{' and '.join(SOURCES[name].phrase for name in scene.sources)} {PLACES[scene.place].phrase}"
+
+
+@singledispatch
+def truth(scene: Scene) -> dict[str, Any]:
+    """Returns what `truth.jsonl` says of the scene; times in seconds from the clip's start."""
+    return {
+        "clip_id": scene.clip_id,
+        "sources": list(scene.sources),
+        "place": scene.place,
+        "offset_s": scene.offset_s,
+        "faults": list(scene.faults),
+        "labels": list(labels(scene)),
+        "caption": reference_caption(scene),
+        "image_caption": image_caption(scene),
+        "events": [list(times) for times in scene.video_events()],
+        "audio_events": [list(times) for times in scene.audio_events()],
+    }
+
+
+def event_times(rng: np.random.Generator, duration_s: float) -> tuple[float, ...]:
+    """Returns when a thing acts, from `MARGIN_S` before a clip to as long after it, in seconds; never periodic."""
+    times = [-MARGIN_S + rng.uniform(0, GAP_S[0])]
+    while times[-1] + GAP_S[1] < duration_s + MARGIN_S:
+        times.append(times[-1] + rng.uniform(*GAP_S))
+    return tuple(round(float(t), 4) for t in times)
 
 
 def _pick(rng: np.random.Generator, names: tuple[str, ...]) -> str:
@@ -240,10 +284,3 @@ def _pick(rng: np.random.Generator, names: tuple[str, ...]) -> str:
 
 def _pick_sources(rng: np.random.Generator, names: tuple[str, ...], count: int) -> tuple[str, ...]:
     return tuple(sorted(names[int(i)] for i in rng.permutation(len(names))[:count]))
-
-
-def _event_times(rng: np.random.Generator, duration_s: float) -> tuple[float, ...]:
-    times = [-MARGIN_S + rng.uniform(0, GAP_S[0])]
-    while times[-1] + GAP_S[1] < duration_s + MARGIN_S:
-        times.append(times[-1] + rng.uniform(*GAP_S))
-    return tuple(round(float(t), 4) for t in times)

@@ -269,6 +269,69 @@ def _whistle(pen: Pen, colour: Colour, active: float) -> None:
             puff.disc(0, -0.12 - 0.34 * active, 0.06 + 0.08 * active, WHITE, 0.08 + 0.22 * active)
 
 
+def _person(pen: Pen, colour: Colour, active: float) -> None:
+    skin, hair = (236, 188, 150), (70, 45, 30)
+    arm = pen.moved(0.5, 0.35, turn=-70 * active)
+    arm.line([(0, 0), (0.28, 0.5)], 0.2, blend(colour, INK, 0.2))
+    arm.disc(0.3, 0.56, 0.13, skin)
+    pen.poly([(-0.5, 0.2), (0.5, 0.2), (0.68, 1.0), (-0.68, 1.0)], colour)
+    pen.disc(0, -0.4, 0.5, hair, 0.56)
+    pen.disc(0, -0.3, 0.42, skin, 0.5)
+    _eyes(pen, 0.17, -0.38, 0.1)
+    _mouth(pen, -0.1, 0.2, active)
+
+
+def _piano(pen: Pen, colour: Colour, active: float) -> None:
+    pen.rect(-1.0, -0.9, 1.0, 0.25, colour)
+    pen.rect(-0.85, -0.75, 0.85, -0.1, blend(colour, WHITE, 0.15))
+    pen.rect(-1.0, 0.25, 1.0, 0.62, WHITE)
+    for key in range(10):
+        down = 0.12 * active if key % 3 == 1 else 0.0
+        pen.rect(-0.94 + 0.19 * key, 0.25 + down, -0.86 + 0.19 * key, 0.47 + down, INK)
+    for side in (-1, 1):
+        pen.rect(side * 0.86 - 0.1, 0.62, side * 0.86 + 0.1, 1.0, blend(colour, INK, 0.4))
+
+
+def _flute(pen: Pen, colour: Colour, active: float) -> None:
+    tube = pen.moved(0, 0.15 - 0.2 * active, turn=-24)
+    tube.line([(-1.0, 0), (1.0, 0)], 0.24, colour)
+    tube.disc(-0.72, 0, 0.09, INK)
+    for hole in range(6):
+        tube.disc(-0.25 + 0.2 * hole, 0, 0.07 if hole % 2 else 0.07 * (1 - active), INK)
+
+
+def _violin(pen: Pen, colour: Colour, active: float) -> None:
+    for y, wide in ((-0.05, 0.42), (0.5, 0.52)):
+        pen.disc(0, y, wide, colour, 0.42)
+    pen.rect(-0.08, -1.0, 0.08, 0.2, INK)
+    pen.rect(-0.16, 0.62, 0.16, 0.7, INK)
+    pen.line([(0, -0.9), (0, 0.7)], 0.04, WHITE)
+    bow = pen.moved(-0.35 + 0.7 * active, 0.3, turn=-20)
+    bow.line([(-0.9, 0), (0.9, 0)], 0.07, (110, 70, 40))
+
+
+def _guitar(pen: Pen, colour: Colour, active: float) -> None:
+    neck = pen.moved(0, 0, turn=38)
+    neck.rect(-0.09, -1.15, 0.09, 0.1, (90, 60, 40))
+    neck.rect(-0.15, -1.3, 0.15, -1.1, INK)
+    neck.disc(0, 0.15, 0.4, colour, 0.36)
+    neck.disc(0, 0.6, 0.55, colour, 0.46)
+    neck.disc(0, 0.3, 0.16, INK)
+    neck.rect(-0.2, 0.72, 0.2, 0.8, INK)
+    hand = neck.moved(0.35 - 0.6 * active, 0.45)
+    hand.disc(0, 0, 0.17, (236, 188, 150))
+
+
+def _trumpet(pen: Pen, colour: Colour, active: float) -> None:
+    horn = pen.moved(0, 0.1, turn=-14 * active)
+    horn.line([(-1.0, 0), (0.5, 0)], 0.12, colour)
+    horn.poly([(0.3, -0.06), (1.0, -0.5), (1.0, 0.5), (0.3, 0.06)], colour)
+    horn.line([(-0.5, 0), (-0.5, 0.4), (0.3, 0.4), (0.3, 0)], 0.12, blend(colour, INK, 0.2))
+    for valve in range(3):
+        down = 0.16 * active if valve != 1 else 0.0
+        horn.rect(-0.36 + 0.2 * valve, -0.34 + down, -0.26 + 0.2 * valve, 0.0, blend(colour, WHITE, 0.5))
+
+
 # Each drawing with the colours that its individuals come in.
 DRAWINGS: dict[str, tuple[Drawing, tuple[Colour, ...]]] = {
     "bell": (_bell, ((225, 175, 45), (205, 150, 60))),
@@ -287,4 +350,10 @@ DRAWINGS: dict[str, tuple[Drawing, tuple[Colour, ...]]] = {
     "sheep": (_sheep, ((230, 220, 200), (255, 255, 255))),
     "typewriter": (_typewriter, ((40, 110, 115), (130, 45, 60))),
     "whistle": (_whistle, ((190, 195, 205), (240, 130, 40))),
+    "person": (_person, ((70, 120, 170), (180, 70, 80), (90, 140, 80))),
+    "flute": (_flute, ((215, 220, 230), (225, 205, 150))),
+    "guitar": (_guitar, ((200, 140, 70), (150, 60, 40))),
+    "piano": (_piano, ((60, 40, 35), (110, 60, 40))),
+    "trumpet": (_trumpet, ((240, 200, 70), (225, 175, 60))),
+    "violin": (_violin, ((170, 85, 40), (145, 65, 35))),
 }

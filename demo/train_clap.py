@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,10 @@ def make_model(processor: ClapProcessor) -> ClapModel:
     return model
 
 
+# Names of sounds, and what decides how they are put → a text about them.
+Say = Callable[[Sequence[str], np.random.Generator], str]
+
+
 @dataclass(frozen=True)
 class Sounds:
     """What is learnt from.
@@ -115,10 +119,17 @@ def training_scene(index: int) -> Scene:
 
 
 def make_sounds(clips: int, processor: ClapProcessor, progress: Progress) -> Sounds:
-    """Synthesises `clips` sounds, one in four through AAC, as the sound of a video has been."""
-    spectrograms, heard = [], torch.zeros(clips, len(NAMES))
-    for index in progress.track(range(clips), description="sounds"):
-        scene = training_scene(index)
+    """Synthesises `clips` sounds."""
+    scenes = (training_scene(index) for index in range(clips))
+    return sounds_of(((scene, heard_in(scene)) for scene in scenes), clips, processor, progress)
+
+
+def sounds_of(
+    clips: Iterable[tuple[Scene, Sequence[str]]], count: int, processor: ClapProcessor, progress: Progress
+) -> Sounds:
+    """Synthesises `count` scenes, each given with what is heard, one in four through AAC, as videos' sound has been."""
+    spectrograms, heard = [], torch.zeros(count, len(NAMES))
+    for index, (scene, names) in enumerate(progress.track(clips, total=count, description="sounds")):
         if index % 4:
             audio = synthesise_audio(scene, RATE)
         else:
@@ -126,7 +137,7 @@ def make_sounds(clips: int, processor: ClapProcessor, progress: Progress) -> Sou
             audio = through_aac(synthesise_audio(scene, AUDIO_RATE), AUDIO_RATE, bit_rate, Audio(RATE))
         features = processor.feature_extractor(audio, sampling_rate=RATE, return_tensors="pt")["input_features"]
         spectrograms.append(features.half())
-        heard[index, [NAMES.index(name) for name in heard_in(scene)]] = 1
+        heard[index, [NAMES.index(name) for name in names]] = 1
     return Sounds(torch.cat(spectrograms), heard)
 
 
@@ -140,7 +151,7 @@ class Pairs:
     said: Tensor
 
 
-def batches(sounds: Sounds, steps: int) -> Iterator[Pairs]:
+def batches(sounds: Sounds, steps: int, say: Say) -> Iterator[Pairs]:
     """Yields random batches: sounds turned in time, at random levels, half of them two at once."""
     rng = np.random.default_rng(TRAINING_SEED)
     clips, _, frames, _ = sounds.spectrograms.shape
@@ -156,7 +167,7 @@ def batches(sounds: Sounds, steps: int) -> Iterator[Pairs]:
         power = 10 * torch.log10(10 ** (first / 10) + 10 ** (second / 10))
         heard = torch.where(both, sounds.heard[picked].amax(0), sounds.heard[picked[0]])
         said = torch.cat([heard, torch.stack([_nearly(row, rng) for row in heard])])
-        texts = [_spoilt(sentence([NAMES[i] for i in row.nonzero()[:, 0]], rng), rng) for row in said]
+        texts = [_spoilt(say([NAMES[i] for i in row.nonzero()[:, 0]], rng), rng) for row in said]
         yield Pairs(torch.where(both[:, :, None, None], power, first).clamp(min=FLOOR_DB), texts, heard, said)
 
 
@@ -182,21 +193,33 @@ def _spoilt(text: str, rng: np.random.Generator) -> str:
     return " ".join(words)
 
 
-def train(sounds: Sounds, processor: ClapProcessor, steps: int, progress: Progress) -> ClapModel:
+def train(
+    sounds: Sounds,
+    processor: ClapProcessor,
+    steps: int,
+    progress: Progress,
+    *,
+    start: Path | None = None,
+    say: Say = sentence,
+    peak: float = PEAK_RATE,
+) -> ClapModel:
     """Returns a trained model; the same sounds and steps give the same weights.
+
+    It begins as the model in the folder `start`, if that is given; `peak` is the highest learning rate.
 
     Three losses: CLAP's own contrastive one, in which texts about the same sounds are equally right; how far each
     cosine is from that of the sets of sounds, because one threshold has to serve all clips, and contrast compares only
     within a batch; and helpers that name the sounds off either embedding, which are dropped in the end.
     """
     torch.manual_seed(TRAINING_SEED)
-    model = make_model(processor).train()
+    model = ClapModel.from_pretrained(start, local_files_only=True) if start else make_model(processor)
+    model.train()
     helpers = nn.ModuleList([nn.Linear(WIDTH, len(NAMES)), nn.Linear(WIDTH, len(NAMES))])
     weights = [*model.parameters(), *helpers.parameters()]
-    optimiser = torch.optim.AdamW(weights, lr=PEAK_RATE, weight_decay=0.02)
+    optimiser = torch.optim.AdamW(weights, lr=peak, weight_decay=0.02)
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: training.half_cosine(step, steps, WARM_UP))
     bar = progress.add_task("training", total=steps)
-    for step, pairs in enumerate(batches(sounds, steps)):
+    for step, pairs in enumerate(batches(sounds, steps, say)):
         longer = torch.zeros(BATCH, 1, dtype=torch.bool)
         heard = model.get_audio_features(pairs.spectrograms, is_longer=longer).pooler_output
         tokens = processor.tokenizer(pairs.texts, padding=True, truncation=True, return_tensors="pt")
@@ -265,8 +288,33 @@ def with_other_sound(scene: Scene) -> Scene:
     return replace(scene, sources=tuple(sorted(names)))
 
 
-def score(model: Path, scenes: Sequence[Scene], progress: Progress) -> Scores:
-    """Scores captions of `scenes` by the production handlers, on their MP4 files."""
+@dataclass(frozen=True)
+class Held:
+    """A held-out clip, and for each style of caption one that fits, another clip's, and one with a wrong sound."""
+
+    scene: Scene
+    matching: Sequence[str]
+    swapped: Sequence[str]
+    adjacent: Sequence[str]
+    placeless: Sequence[str]
+
+
+def held(scenes: Sequence[Scene]) -> Iterator[Held]:
+    """Yields scenes with captions; another clip is the next one that has other sounds."""
+    for index, scene in enumerate(scenes):
+        others = (*scenes[index + 1 :], *scenes[:index])
+        other = next(one for one in others if one.sources != scene.sources)
+        yield Held(
+            scene,
+            matching=captions_of(scene),
+            swapped=captions_of(other),
+            adjacent=captions_of(with_other_sound(scene)),
+            placeless=captions_of(scene, placed=False),
+        )
+
+
+def score(model: Path, clips: Iterable[Held], progress: Progress) -> Scores:
+    """Scores captions by the production handlers, on the clips' MP4 files."""
     cue = AudioEmbedding(name="clap", model=str(model), device="cpu")
     ear, comparer = cue.load(), cue.scorer()
     reader = comparer.load()
@@ -276,15 +324,13 @@ def score(model: Path, scenes: Sequence[Scene], progress: Progress) -> Scores:
 
     found: list[list[list[float]]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for index, scene in enumerate(progress.track(scenes, description="held-out clips")):
-            path = Path(folder, f"{scene.clip_id}.mp4")
-            write_clip(scene, path)
-            (sound,) = cue.predict([Example(scene.clip_id, decode(path, 0.0, None, cue.view))], ear)
+        for one in progress.track(list(clips), description="held-out clips"):
+            path = Path(folder, f"{one.scene.clip_id}.mp4")
+            write_clip(one.scene, path)
+            (sound,) = cue.predict([Example(one.scene.clip_id, decode(path, 0.0, None, cue.view))], ear)
             path.unlink()
-            others = (*scenes[index + 1 :], *scenes[:index])
-            other = next(one for one in others if one.sources != scene.sources)
-            told = [captions_of(scene), captions_of(other), captions_of(with_other_sound(scene))]
-            found.append([scored(sound, captions) for captions in (*told, captions_of(scene, placed=False))])
+            styles = (one.matching, one.swapped, one.adjacent, one.placeless)
+            found.append([scored(sound, list(captions)) for captions in styles])
     return Scores(*np.array(found).transpose(1, 0, 2))
 
 
@@ -306,20 +352,27 @@ def evaluate(model: Path, clips: int, progress: Progress) -> dict[str, Any]:
         clips: clips a seed.
         progress: shows how far it is.
     """
-    least = best_threshold(score(model, make_scenes(THRESHOLD_SEED, clips, "good"), progress))
+    least = best_threshold(score(model, held(make_scenes(THRESHOLD_SEED, clips, "good")), progress))
     scenes = [scene for seed in HELD_OUT_SEEDS for scene in make_scenes(seed, clips, "good")]
-    found = score(model, scenes, progress)
+    found = score(model, held(scenes), progress)
     pairs = np.array([len(scene.sources) > 1 for scene in scenes])
+    return {
+        **figures(found, least, clips, len(scenes)),
+        "adjacent_dropped_of_two_sounds": _share(found.adjacent[pairs] < least),
+    }
+
+
+def figures(found: Scores, least: float, clips: int, measured: int) -> dict[str, Any]:
+    """What a threshold is worth that was chosen on `clips` clips, on `measured` others."""
     return {
         "threshold": least,
         "threshold_chosen_on": {"seed": THRESHOLD_SEED, "clips": clips},
         "seeds": list(HELD_OUT_SEEDS),
-        "clips": len(scenes),
+        "clips": measured,
         "captions": found.matching.size,
         "matching_kept": _share(found.matching >= least),
         "swapped_dropped": _share(found.swapped < least),
         "adjacent_dropped": _share(found.adjacent < least),
-        "adjacent_dropped_of_two_sounds": _share(found.adjacent[pairs] < least),
         "matching_without_place_kept": _share(found.placeless >= least),
         "place_moves_a_score_by": round(float(np.abs(found.placeless - found.matching).mean()), 4),
         "median_similarity": {

@@ -7,13 +7,16 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from demo.world import Scene, make_scene, make_scenes, write_clip
+from demo.occasions import KINDS, Occasion, make_occasion
+from demo.world import Scene, make_scene, make_scenes, synthesise_audio, write_clip
 from model_handlers.views import Decoded, View
 from transforms.media import Limits, decode
 
@@ -30,6 +33,16 @@ def training_scenes(count: int) -> Iterator[Scene]:
         if len(scene.sources) == wanted:
             yield scene
             wanted, count = 3 - wanted, count - 1
+
+
+def training_occasions(rate: int, kinds: Sequence[str] = tuple(KINDS)) -> Iterator[tuple[Occasion, np.ndarray]]:
+    """Yields good occasions of the training seed, without end, each with its sound at `rate` Hz.
+
+    `demo.scenes.truth` tells what is true of each; no MP4 is written. `kinds` come in turn.
+    """
+    for index in numbers():
+        occasion = make_occasion(TRAINING_SEED, index, kinds[index % len(kinds)])
+        yield occasion, synthesise_audio(occasion, rate)
 
 
 def held_out_scenes(count: int) -> list[Scene]:

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from demo.drawing import render_frame, render_frames
+from demo.occasions import Occasion, make_occasion, make_occasions
 from demo.scenes import (
     FAULTS,
     PLACES,
@@ -37,23 +38,28 @@ from demo.scenes import (
     envelope,
     image_caption,
     labels,
+    listed_labels,
     make_scene,
     make_scenes,
     reference_caption,
+    truth,
 )
-from demo.sounds import bed, speech_over_music, voice_events
+from demo.soundtrack import synthesise_audio
 
 __all__ = [
     "AUDIO_RATE",
     "FAULTS",
     "PLACES",
     "SOURCES",
+    "Occasion",
     "Place",
     "Scene",
     "Source",
     "envelope",
     "image_caption",
     "labels",
+    "make_occasion",
+    "make_occasions",
     "make_scene",
     "make_scenes",
     "read_truth",
@@ -70,28 +76,6 @@ __all__ = [
 AUDIO_RATE = 44_100
 AAC_FRAME = 1024  # samples an AAC frame holds (ISO/IEC 14496-3)
 CSV_COLUMNS = ("clip_id", "uri", "video_id", "start_s", "end_s", "labels", "source")
-
-
-def synthesise_audio(scene: Scene, rate: int) -> np.ndarray:
-    """Returns what is heard: float32 in [-1, 1], shape (round(duration_s * rate),); silence where the track is missing.
-
-    Args:
-        scene: the scene; its faults are applied.
-        rate: samples per second, in Hz.
-    """
-    samples = round(scene.duration_s * rate)
-    if {"silent", "no_audio", "not_a_video"} & set(scene.faults):
-        return np.zeros(samples, np.float32)
-    heard = scene.audio_scene()
-    source = heard or scene
-    audio = bed(source.place, rate, samples, np.random.default_rng([source.seed, 2]))
-    if heard is None:
-        audio = audio + speech_over_music(rate, samples, np.random.default_rng([scene.seed, 3]))
-    else:
-        for index, (name, times) in enumerate(zip(heard.sources, heard.events, strict=True)):
-            late = tuple(t + scene.offset_s for t in times)
-            audio = audio + voice_events(name, late, rate, samples, [heard.seed, 4, index])
-    return np.clip(audio, -1, 1).astype(np.float32)
 
 
 def write_clip(scene: Scene, path: Path) -> None:
@@ -150,22 +134,6 @@ def _audio_frames(scene: Scene) -> Iterator[av.AudioFrame]:
         yield frame
 
 
-def truth(scene: Scene) -> dict[str, Any]:
-    """Returns what `truth.jsonl` says of the scene; times in seconds from the clip's start."""
-    return {
-        "clip_id": scene.clip_id,
-        "sources": list(scene.sources),
-        "place": scene.place,
-        "offset_s": scene.offset_s,
-        "faults": list(scene.faults),
-        "labels": list(labels(scene)),
-        "caption": reference_caption(scene),
-        "image_caption": image_caption(scene),
-        "events": [list(times) for times in scene.video_events()],
-        "audio_events": [list(times) for times in scene.audio_events()],
-    }
-
-
 def write_scenes(
     scenes: Sequence[Scene], out: Path, progress: Callable[[int, int], None] | None = None, processes: int = 1
 ) -> None:
@@ -194,8 +162,8 @@ def write_scenes(
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
         for scene in scenes:
-            uri = f"clips/{scene.clip_id}.mp4"
-            writer.writerow((scene.clip_id, uri, scene.clip_id, 0.0, scene.duration_s, ";".join(labels(scene)), "demo"))
+            uri, told = f"clips/{scene.clip_id}.mp4", ";".join(listed_labels(scene))
+            writer.writerow((scene.clip_id, uri, scene.clip_id, 0.0, scene.duration_s, told, "demo"))
     os.replace(partial, out / "clips.csv")
 
 
@@ -212,24 +180,33 @@ def write_world(
     progress: Callable[[int, int], None] | None = None,
     only: str | None = None,
     processes: int = 1,
-) -> list[Scene]:
+    occasions: bool = False,
+) -> Sequence[Scene]:
     """Writes `count` clips of the world with that seed, as `write_scenes` does, and returns their scenes.
 
-    `only` is ``good`` or a fault, for clips of that kind alone.
+    Args:
+        seed: the world's seed.
+        count: how many clips.
+        out: the folder.
+        progress: called with (clips done, clips in all) after each clip.
+        only: ``good`` or a fault, for clips of that kind alone.
+        processes: how many clips are encoded at once.
+        occasions: whether somebody speaks, music plays, and things sound one after the other: `demo.occasions`.
     """
-    scenes = make_scenes(seed, count, only)
+    scenes: Sequence[Scene] = make_occasions(seed, count, only) if occasions else make_scenes(seed, count, only)
     write_scenes(scenes, out, progress, processes)
     return scenes
 
 
-def write_world_shown(seed: int, count: int, out: Path, only: str | None = None) -> list[Scene]:
+def write_world_shown(
+    seed: int, count: int, out: Path, only: str | None = None, occasions: bool = False
+) -> Sequence[Scene]:
     """`write_world` on every core, with a progress bar on the terminal's error stream."""
     columns = (TextColumn("making clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("clips", total=count)
-        return write_world(
-            seed, count, out, lambda done, _: bar.update(task, completed=done), only, len(os.sched_getaffinity(0))
-        )
+        cores = len(os.sched_getaffinity(0))
+        return write_world(seed, count, out, lambda done, _: bar.update(task, completed=done), only, cores, occasions)
 
 
 def read_truth(out: Path) -> list[dict[str, Any]]:
@@ -254,10 +231,15 @@ def main(arguments: list[str] | None = None) -> None:
         choices=("good", *FAULTS),
         help="clips of this kind alone; by default about 70 %% are good and each forty have every fault",
     )
+    parser.add_argument(
+        "--occasions", action="store_true", help="clips with speech, music and things one after the other as well"
+    )
     options = parser.parse_args(arguments)
     if options.seed < 0 or options.count < 1:
         parser.error("--seed is 0 or more and --count 1 or more")
-    scenes = write_world_shown(options.seed, options.count, options.out, options.only)
+    if options.occasions and options.only == "speech_over_music":
+        parser.error("speech over music is no fault of an occasion")
+    scenes = write_world_shown(options.seed, options.count, options.out, options.only, options.occasions)
     good = sum(not scene.faults for scene in scenes)
     print(f"{good} good clips and {len(scenes) - good} with faults; list: {options.out / 'clips.csv'}")
 

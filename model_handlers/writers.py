@@ -9,12 +9,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 from apache_beam.ml.inference.base import ModelHandler
 from apache_beam.utils.shared import Shared
 
 from model_handlers.base import Items, Loaded
+from model_handlers.forms import Asked
+from model_handlers.questions import Question, Questions
+
+Task = Literal["caption", "questions"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,27 @@ class SoundEvent:
 
 
 @dataclass(frozen=True)
+class Version:
+    """A caption in another form or another language (`model_handlers.forms`).
+
+    Attributes:
+        form: ``caption``, or the name of the form.
+        language: ISO 639-1; empty for that of the caption, until the caption's record says which.
+        text: the sentence; empty where the clip has nothing of what the form is about.
+    """
+
+    form: str
+    language: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Attempt:
     """An answer that was not accepted.
 
     Attributes:
         answer: the caption, or what came instead of one.
-        check: the name of the check that it failed (`transforms.checks`), or ``unreadable``.
+        check: the name of the check that it or a version of it failed (`transforms.checks`), or ``unreadable``.
         complaint: what is wrong with it, in words for whoever writes it again.
     """
 
@@ -48,11 +67,13 @@ class Brief:
         clip_id: whose.
         cues: every cue's items, by cue name.
         attempts: what it answered before, and why that will not do.
+        caption: the clip's, where the writer is asked for questions about it.
     """
 
     clip_id: str
     cues: Mapping[str, Items]
     attempts: tuple[Attempt, ...] = ()
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,9 @@ class Draft:
         error: why there is no answer: the clip fails.
         retryable: whether the same brief may be answered next time.
         events: what the caption says can be heard.
+        versions: the caption in other forms and languages, where the writer's row asks for them.
+        ambiguities: what the writer could not tell from the cues, where its prompt asks for that.
+        pairs: questions with their answers, where that is the writer's task.
         tokens_in: tokens of the prompt.
         tokens_out: tokens of the answer.
         dollars: what they cost.
@@ -78,6 +102,9 @@ class Draft:
     error: str = ""
     retryable: bool = False
     events: tuple[SoundEvent, ...] = ()
+    versions: tuple[Version, ...] = ()
+    ambiguities: tuple[str, ...] = ()
+    pairs: tuple[Question, ...] = ()
     tokens_in: int = 0
     tokens_out: int = 0
     dollars: float = 0.0
@@ -103,17 +130,21 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded], ABC):
         headings: what each cue of the profile is, in words, by cue name; a profile's, not a row's.
         mirror: the place that `earshot models fetch` filled, used instead of the network; a run's, not a row's.
         budget_dollars: what a worker process may spend; a run's, not a row's.
+        questions: which questions are asked for, where that is the task; a profile's, not a row's.
     """
 
     batch_size: int = 16
     headings: Mapping[str, str] = field(default_factory=dict)
     mirror: str = ""
     budget_dollars: float | None = None
+    questions: Questions = field(default_factory=Questions)
 
     version: ClassVar[int] = 1  # raise it when the code changes what is written
     names_events: ClassVar[bool] = False  # whether it says which cues its caption rests on
     keeps_itself: ClassVar[bool] = False  # whether `write` gives `answered` each answer as it comes
-    _speed_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "headings", "mirror", "budget_dollars"})
+    _speed_only: ClassVar[frozenset[str]] = frozenset(
+        {"batch_size", "headings", "mirror", "budget_dollars", "questions"}
+    )
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -136,9 +167,19 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded], ABC):
         return writer
 
     @property
+    def task(self) -> Task:
+        """What it writes: captions, or questions about captioned clips."""
+        return "caption"
+
+    @property
     def told_by(self) -> tuple[str, str]:
         """The language model that writes, and the name of its prompt; empty where there is none."""
         return "", ""
+
+    @property
+    def asked(self) -> Asked:
+        """In which other forms and languages it writes each caption."""
+        return Asked()
 
     @property
     def gpu_memory(self) -> float | None:
@@ -193,11 +234,12 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded], ABC):
         return sum(len(str(brief)) for brief in batch)
 
     def get_metrics_namespace(self) -> str:
-        return "earshot.caption"
+        return f"earshot.{self.task}"
 
     def facts(self) -> dict[str, Any]:
         """What determines, beside code and brief, what is written."""
-        return {name: value for name, value in asdict(self).items() if name not in self._speed_only}
+        facts = {name: value for name, value in asdict(self).items() if name not in self._speed_only}
+        return {**facts, "questions": asdict(self.questions)} if self.task == "questions" else facts
 
     def fingerprint(self) -> str:
         """``Class:`` and 16 hex digits that change when the writer's code or `facts` do."""

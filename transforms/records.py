@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass
 
 from model_handlers.base import Item
-from model_handlers.writers import Attempt, Draft, SoundEvent
+from model_handlers.writers import Attempt, Draft, SoundEvent, Version
 
 __all__ = [
     "Attempt",
@@ -17,12 +17,15 @@ __all__ = [
     "Clip",
     "Cue",
     "CueSheet",
+    "Evidence",
     "Failure",
     "Finding",
     "Item",
+    "Pair",
     "Rejection",
     "SoundEvent",
     "Spent",
+    "Version",
     "Work",
     "Written",
 ]
@@ -176,6 +179,8 @@ class Caption:
         cues: all that is known of the clip.
         split: and `benchmarks`, the lists of benchmark clips that it is on, come from `transforms.splits`.
         events: what the caption says can be heard, and which cues say so; empty where the writer does not say.
+        versions: the caption in other forms and languages, where the profile asks for them.
+        ambiguities: what the writer could not tell from the cues, where its prompt asks for that.
         attempts: answers that were not accepted before this one.
         model: the language model that wrote it, if any.
         prompt: the prompt that it was given, by name.
@@ -192,6 +197,8 @@ class Caption:
     split: str = ""
     benchmarks: tuple[str, ...] = ()
     events: tuple[SoundEvent, ...] = ()
+    versions: tuple[Version, ...] = ()
+    ambiguities: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     model: str = ""
     prompt: str = ""
@@ -205,6 +212,49 @@ class Caption:
         shared = ("attempts", "similarity", "tokens_in", "tokens_out", "dollars")
         kept = {name: getattr(self, name) for name in shared}
         return Rejection(self.clip, reason, evidence, self.cues, self.caption, **kept)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What of a cue an answer rests on."""
+
+    cue: str
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question about a captioned clip, and its answer.
+
+    Attributes:
+        clip_id: whose; so are all up to `benchmarks`, as the clip and its caption have them.
+        kind: what it is about (`model_handlers.questions.KINDS`).
+        form: ``open`` or ``choice``.
+        question: in words.
+        answer: to it; of a multiple-choice question one of `choices`.
+        choices: in the order in which they are to be shown; empty for an open question.
+        evidence: what the answer rests on.
+        writer: the fingerprint of who wrote it.
+        model: the language model that wrote it, if any.
+        prompt: the prompt that it was given, by name.
+    """
+
+    clip_id: str
+    video_id: str
+    source: str
+    start_s: float
+    end_s: float | None
+    split: str
+    benchmarks: tuple[str, ...]
+    kind: str
+    form: str
+    question: str
+    answer: str
+    choices: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    writer: str
+    model: str = ""
+    prompt: str = ""
 
 
 @dataclass(frozen=True)

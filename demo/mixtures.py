@@ -1,0 +1,213 @@
+"""Training clips for models that listen, mixed anew each time of single sounds, as powers of mel bands.
+
+What sounds in them is what sounds in the occasions of the demo world, as loud and as often; music is more frequent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import Tensor
+from transformers import WhisperFeatureExtractor
+
+from demo import training
+from demo.music import GENRES, INSTRUMENTS, Music, make_music, onsets, play
+from demo.occasions import APART_S, CLAUSES, MUSIC, MUSIC_S, SPEECH, Sounding, make_occasion
+from demo.sounds import BEDS, EVENT_PEAK, bed, voice_events
+from demo.soundtrack import MUSIC_BEHIND, MUSIC_PEAK, SPEECH_PEAK
+from demo.speaking import make_phrase, make_voice, say
+from demo.spectrograms import mel_power, packed, unpacked
+from demo.world import SOURCES
+
+RATE, HOP, BANDS, SECONDS = 16_000, 640, 128, 10
+WINDOW = 1024  # samples: long enough for notes, whose pitch Whisper's 400 hardly show
+FRAMES = SECONDS * RATE // HOP  # of the spectrogram; the encoder makes one of four
+# Music has more to be learnt than its share of the occasions has to teach, so there is more of it.
+MORE_MUSIC = 0.4  # share of the clips in which it plays alone, beside those that are drawn as occasions are
+TOKEN_S = 4 * HOP / RATE  # seconds of what the encoder makes one of
+VOICE_S = 1.3  # what the longest voice of a thing takes
+HITS = ("bass", "fifth", "chord", "power", "tone")  # what an accompaniment is made of
+SOUNDS = tuple(CLAUSES)  # what an encoder's frame may hold
+
+
+def make_extractor() -> WhisperFeatureExtractor:
+    """Whisper's log-mel spectrogram, of clips of 10 s, frames of 40 ms and long windows."""
+    return WhisperFeatureExtractor(
+        BANDS, RATE, hop_length=HOP, chunk_length=SECONDS, n_fft=WINDOW, return_attention_mask=True
+    )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Music as training mixes it. What is true of it in each of the encoder's frames has the shape (62, …).
+
+    Attributes:
+        power: `packed` mel powers of a clip (128, 250) in which it plays, with peak 1.
+        music: its truth.
+        start_s: when it begins, in seconds; and so `end_s`.
+        notes: whether each of `INSTRUMENTS` begins a note.
+        hits: whether the accompaniment plays each of `HITS`.
+        beat: sine and cosine of where in a beat the frame's middle lies.
+    """
+
+    power: Tensor
+    music: Music
+    start_s: float
+    end_s: float
+    notes: Tensor
+    hits: Tensor
+    beat: Tensor
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """What training clips are mixed from; all powers are `packed`.
+
+    Attributes:
+        events: for each thing its individuals, and for each of them some of its sounds, (128, 32) with peak 1.
+        beds: of the places, (128, 250).
+        utterances: phrases, (128, frames) with peak 1.
+        pieces: music.
+    """
+
+    events: dict[str, list[list[Tensor]]]
+    beds: list[Tensor]
+    utterances: list[Tensor]
+    pieces: list[Piece]
+
+
+def gather(individuals: int, utterances: int, pieces: int, bar: Progress) -> Sounds:
+    """Has so many individuals of each thing sound, phrases be spoken, and pieces be played."""
+    rng, extractor = np.random.default_rng(training.TRAINING_SEED), make_extractor()
+
+    def heard(audio: np.ndarray) -> Tensor:
+        return packed(mel_power(audio, extractor))
+
+    events: dict[str, list[list[Tensor]]] = {}
+    for name in bar.track(SOURCES, description="things"):
+        events[name] = []
+        for individual in range(individuals):
+            seed = [training.TRAINING_SEED, list(SOURCES).index(name), individual]
+            thrice = voice_events(name, (0.0, VOICE_S, 2 * VOICE_S), RATE, 3 * round(VOICE_S * RATE), seed)
+            events[name].append([heard(audio / np.abs(audio).max()) for audio in np.split(thrice, 3)])
+    beds = [heard(bed(place, RATE, SECONDS * RATE, rng)) for place in BEDS for _ in range(12)]
+    said = []
+    for _ in bar.track(range(utterances), description="speaking"):
+        said.append(heard(np.pad(say(make_phrase(rng), make_voice(rng), RATE), (int(rng.integers(HOP)), HOP))))
+    return Sounds(events, beds, said, [make_piece(rng, heard) for _ in bar.track(range(pieces), description="playing")])
+
+
+def make_piece(rng: np.random.Generator, heard: Callable[[np.ndarray], Tensor]) -> Piece:
+    """Returns a piece that begins and ends where those of occasions do."""
+    music, (start, end) = make_music(rng), (rng.uniform(*window) for window in MUSIC_S)
+    audio = np.zeros(SECONDS * RATE, np.float32)
+    played = play(music, RATE, end - start)
+    audio[round(start * RATE) :][: len(played)] = played
+    return Piece(heard(audio), music, start, end, *rhythm(music, start, end))
+
+
+def rhythm(music: Music, start_s: float, end_s: float) -> tuple[Tensor, Tensor, Tensor]:
+    """What `Piece` has as notes, hits and beat, of music that plays from `start_s` to `end_s` (seconds)."""
+    notes, hits = torch.zeros(FRAMES // 4, len(INSTRUMENTS)), torch.zeros(FRAMES // 4, len(HITS))
+    for name, times in onsets(music, end_s - start_s).items():
+        notes[[int((start_s + t) / TOKEN_S) for t in times], list(INSTRUMENTS).index(name)] = 1
+    beats, bar = GENRES[music.genre]
+    beat_s = 60 / music.tempo_bpm
+    for number in range(int((end_s - start_s) / beat_s / beats) + 1):
+        for at, _, what, _ in bar:
+            moment = start_s + (number * beats + at) * beat_s
+            if moment < end_s:
+                hits[int(moment / TOKEN_S), HITS.index(what if isinstance(what, str) else "tone")] = 1
+    middles = (torch.arange(FRAMES // 4) + 0.5) * TOKEN_S
+    phase = 2 * torch.pi * (middles - start_s) / beat_s
+    return notes, hits, torch.stack([phase.sin(), phase.cos()], 1)
+
+
+@dataclass
+class Clip:
+    """A training clip in the making.
+
+    Attributes:
+        power: mel powers, (128, 250).
+        active: which of `SOUNDS` is heard in each of the encoder's frames, (62, 18).
+        soundings: what is heard.
+        piece: the music.
+    """
+
+    power: Tensor
+    active: Tensor
+    soundings: list[Sounding]
+    piece: Piece | None = None
+
+    def lay(self, power: Tensor, start_s: float) -> None:
+        """Adds a sound; what lies before or after the clip is cut off."""
+        start = round(start_s * RATE / HOP)
+        first, last = max(start, 0), min(start + power.shape[1], FRAMES)
+        if last > first:
+            self.power[:, first:last] += power[:, first - start : last - start]
+
+    def mark(self, name: str, start_s: float, end_s: float) -> None:
+        """Notes that a sound is heard."""
+        self.active[max(int(start_s / TOKEN_S), 0) : int(end_s / TOKEN_S) + 1, SOUNDS.index(name)] = 1
+
+
+def make_clip(sounds: Sounds, rng: np.random.Generator) -> Clip:
+    """Mixes a clip of what an occasion lets hear, and of its kind."""
+    kind = MUSIC if rng.random() < MORE_MUSIC else None
+    occasion = make_occasion(training.TRAINING_SEED, int(rng.integers(1 << 31)), kind)
+    clip = Clip(unpacked(_one(sounds.beds, rng)), torch.zeros(FRAMES // 4, len(SOUNDS)), [])
+    for name, times in zip(occasion.sources, occasion.events, strict=True):
+        add_thing(clip, name, times, sounds, rng)
+    if occasion.utterances:
+        add_speech(clip, [one.start_s for one in occasion.utterances], sounds, rng)
+    if occasion.piece:
+        add_music(
+            clip, _one(sounds.pieces, rng), rng.uniform(*(MUSIC_PEAK if occasion.kind == MUSIC else MUSIC_BEHIND))
+        )
+    clip.soundings.sort(key=lambda one: one.start_s)
+    starts = [one.start_s for one in clip.soundings]
+    if any(after - before < APART_S for before, after in pairwise(starts)):
+        return make_clip(sounds, rng)  # nobody could tell which begins
+    clip.power *= 10 ** rng.uniform(-0.6, 0.1)
+    return clip
+
+
+def add_thing(clip: Clip, name: str, times: Sequence[float], sounds: Sounds, rng: np.random.Generator) -> None:
+    """Has a thing sound at `times` (seconds), each at a level of its own."""
+    individual, loudness = _one(sounds.events[name], rng), rng.uniform(*EVENT_PEAK)
+    for at in times:
+        if -VOICE_S < at < SECONDS:
+            clip.lay((loudness * rng.uniform(0.75, 1)) ** 2 * unpacked(_one(individual, rng)), at)
+    heard = tuple(t for t in times if 0 <= t < SECONDS)
+    for at in heard:
+        clip.mark(name, at, at + SOURCES[name].decay_s)
+    clip.soundings.append(Sounding(name, heard, heard[0], heard[-1] + SOURCES[name].decay_s))
+
+
+def add_speech(clip: Clip, starts: Sequence[float], sounds: Sounds, rng: np.random.Generator) -> None:
+    """Has a phrase spoken at each of `starts`, in seconds."""
+    power = rng.uniform(*SPEECH_PEAK) ** 2
+    for at in starts:
+        said = _one(sounds.utterances, rng)
+        end = at + said.shape[1] * HOP / RATE
+        clip.lay(power * unpacked(said), at)
+        clip.mark(SPEECH, at, end)
+    clip.soundings.append(Sounding(SPEECH, tuple(starts), starts[0], end))
+
+
+def add_music(clip: Clip, piece: Piece, peak: float) -> None:
+    """Has a piece played, as loud as its `peak`."""
+    clip.lay(peak**2 * unpacked(piece.power), 0)
+    clip.mark(MUSIC, piece.start_s, piece.end_s)
+    clip.soundings.append(Sounding(MUSIC, (piece.start_s,), piece.start_s, piece.end_s))
+    clip.piece = piece
+
+
+def _one(choices: Sequence[Any], rng: np.random.Generator) -> Any:
+    return choices[int(rng.integers(len(choices)))]

@@ -1,0 +1,113 @@
+"""What the demo's audio language model learns from, and how it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.progress import Progress
+from transformers import Qwen2AudioProcessor
+
+from demo import training
+from demo.mixtures import FRAMES, SOUNDS, Sounds, gather, make_clip, make_extractor
+from demo.occasions import APART_S, MUSIC
+from demo.train_listener import (
+    HEARD,
+    PIECE,
+    PLAYED,
+    TEMPLATE,
+    WORDS,
+    answer_loss,
+    dialogue,
+    make_model,
+    make_tokenizer,
+    measure_sounds,
+    mix,
+    named,
+    parts,
+)
+from model_handlers.chat import Chat
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def sounds() -> Iterator[Sounds]:
+    with Progress(disable=True) as bar:
+        yield gather(1, 2, 3, bar)
+
+
+def test_clips_hold_what_is_said_of_them(sounds: Sounds) -> None:
+    rng = np.random.default_rng(0)
+    clips = [make_clip(sounds, rng) for _ in range(40)]
+    for clip in clips:
+        assert clip.power.shape == (128, FRAMES)
+        assert {SOUNDS[n] for n in clip.active.any(0).nonzero().flatten()} == {one.name for one in clip.soundings}
+        assert (clip.piece is not None) == (MUSIC in {one.name for one in clip.soundings})
+        starts = [one.start_s for one in clip.soundings]
+        assert all(after - before >= APART_S for before, after in pairwise(starts))
+    assert len({one.name for clip in clips for one in clip.soundings}) > 8
+
+
+def test_training_asks_as_the_handler_does(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(WORDS)
+    Qwen2AudioProcessor(make_extractor(), tokenizer, chat_template=TEMPLATE).save_pretrained(tmp_path)
+    model = make_model(tokenizer).eval()
+    training.save_pretrained(tmp_path, model)
+    loaded = Chat(name="sound", model=str(tmp_path), sees="audio", question=HEARD, device="cpu").load()
+    answer = "a dog barks, then a bell rings"
+    tokens = dialogue(HEARD, [answer], tokenizer)
+    noise = np.random.default_rng(0).normal(0, 0.1, 160_000).astype(np.float32)
+    inputs = loaded.processor(
+        text=[f"{loaded.prompt} {answer}<|im_end|>"],
+        audio=[noise],
+        return_tensors="pt",
+        text_kwargs={"padding": True},
+        audio_kwargs={"sampling_rate": 16_000},
+    )
+    with torch.inference_mode():
+        encoded = model.model.audio_tower(inputs["input_features"]).last_hidden_state
+        logits = model(**inputs).logits[0]
+        count = len(tokenizer(f" {answer}<|im_end|>")["input_ids"])
+        own = torch.nn.functional.cross_entropy(logits[-count - 1 : -1], inputs["input_ids"][0, -count:])
+        assert answer_loss(model, encoded, tokens) == pytest.approx(float(own), abs=1e-4)
+
+
+def test_a_batch_has_an_answer_on_music_for_each_clip_with_music(sounds: Sounds) -> None:
+    tokenizer = make_tokenizer(WORDS)
+    batch = mix(sounds, 12, tokenizer, np.random.default_rng(3))
+    assert len(batch.music) == len(batch.pieces) == len(batch.playing) > 0
+    assert len(batch.sounds) == 12
+    for row, piece in zip(batch.music, batch.pieces, strict=True):
+        text = tokenizer.decode(row)
+        assert f"{PLAYED}<|im_end|>" in text
+        assert f" {piece.music.described()}<|im_end|>" in text
+
+
+def test_every_word_of_an_answer_is_one_token() -> None:
+    tokenizer = make_tokenizer(WORDS)
+    assert len(tokenizer(" a door is knocked on, then a pair of hands claps")["input_ids"]) == 12
+    assert len(tokenizer(f" {PIECE}")["input_ids"]) == 17  # eight words, two of them pairs, and what stands between
+
+
+def test_descriptions_of_music_are_read_part_by_part() -> None:
+    said = parts(PIECE)
+    assert said == {"genre": "waltz", "instruments": "flute, piano", "tempo": "fast", "mood": "cheerful"}
+    assert parts("music") == {"music": ""}
+
+
+def test_sounds_are_counted_as_named_invented_and_in_order() -> None:
+    assert named("a dog barks, then a bell rings") == ["dog", "bell"]
+    sequence = {"sound": "a dog barks, then a bell rings", "order": ["dog", "bell"]}
+    both = {"sound": "a cat meows and music plays", "order": []}
+    found = [
+        ("a dog barks, then a bell rings", sequence),
+        ("a bell rings, then a dog barks", sequence),
+        ("a cat meows and a person speaks", both),
+        ("a cat meows", both),
+    ]
+    assert measure_sounds(found) == {"exact": 0.25, "named": 0.75, "invented": 0.1429, "order": 0.5}
