@@ -104,6 +104,9 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--count", type=int, default=48, metavar="N", help="how many clips (default: 48)")
     demo.add_argument("--seed", type=int, default=7, help="which world (default: 7)")
     demo.add_argument("--output", default="out/demo", metavar="DIR", help="default: out/demo")
+    demo.add_argument(
+        "--profile", default="demo", help="default: demo; one with a cue *speech*: clips with speech and music as well"
+    )
 
     caption = commands.add_parser(
         "caption",

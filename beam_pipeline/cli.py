@@ -128,9 +128,11 @@ def _demo(options: argparse.Namespace, _: list[str]) -> int:
     from demo.world import read_truth, write_world_shown
     from transforms.ingest import ClipSource
 
-    world = Path(options.output) / f"world-{options.seed}-{options.count}"
-    write_world_shown(options.seed, options.count, world)
-    result = run(load_profile("demo"), ClipSource(str(world / "clips.csv")), options.output)
+    profile = load_profile(options.profile)
+    occasions = "speech" in profile.cues  # somebody has to speak for it
+    world = Path(options.output) / f"{'occasions' if occasions else 'world'}-{options.seed}-{options.count}"
+    write_world_shown(options.seed, options.count, world, occasions=occasions)
+    result = run(profile, ClipSource(str(world / "clips.csv")), options.output)
     truths = {truth["clip_id"]: truth["caption"] for truth in read_truth(world)}
     captions = sorted(result.read("captions"), key=lambda caption: caption.clip.clip_id)
     console.print(captions_table(captions, "Captions", truths))
@@ -142,6 +144,7 @@ def _caption(options: argparse.Namespace, _: list[str]) -> int:
     from beam_pipeline.run import run
     from beam_pipeline.show import notice, one_clip
     from transforms.ingest import ClipSource
+    from transforms.publish import QA
 
     profile = _profile(options)
     status = 0
@@ -149,9 +152,10 @@ def _caption(options: argparse.Namespace, _: list[str]) -> int:
         source = ClipSource.of_files(options.files)
         result = run(profile, source, folder)
         outcomes = [outcome for name in ("captions", "rejected", "failed") for outcome in result.read(name)]
+        pairs = list(result.read(QA)) if QA in result.manifest["files"] else []
         order = {os.path.abspath(file): place for place, file in enumerate(options.files)}
         for outcome in sorted(outcomes, key=lambda o: order.get(os.path.abspath(o.clip.uri), 0)):
-            one_clip(outcome)
+            one_clip(outcome, [pair for pair in pairs if pair.clip_id == outcome.clip.clip_id])
         status = _status(result.manifest["counts"])
     notice(profile.notices())
     return status

@@ -202,8 +202,10 @@ def _named(manifest: dict[str, Any]) -> Iterator[Place]:
         yield FOLDER, "cues", name, cue["fingerprint"]
     if similarity := manifest.get("similarity"):
         yield FOLDER, "cues", SIMILARITY, similarity["fingerprint"]
-    for kind in ("written", "asked"):
-        yield FOLDER, kind, safe(manifest["writer"])
+    writers = [manifest["writer"], *([manifest["questions"]["writer"]] if "questions" in manifest else [])]
+    for writer in writers:
+        for kind in ("written", "asked"):
+            yield FOLDER, kind, safe(writer)
 
 
 def _is_version(place: Place) -> bool:

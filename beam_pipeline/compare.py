@@ -1,7 +1,8 @@
 """``earshot diff``: what two versions of a dataset say differently, clip by clip, and why.
 
 The first version is kept in memory as digests, the second is streamed past them, and the few clips that are shown are
-read again. The digests take 280 bytes a clip (measured with 100 000 clips of eight cues, three items each).
+read again. The digests take 280 bytes a clip (measured with 100 000 clips of eight cues, three items each); those of
+its questions another 150, while a version is read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from beam_pipeline.config import ConfigError
 from beam_pipeline.show import console, errors, plain
 from transforms import versions
 from transforms.avro import read_records
-from transforms.publish import OUTCOMES
+from transforms.publish import DATASETS, QA
 from transforms.records import Clip, Item
 
 Record = dict[str, Any]  # of an outcome, as Avro holds it: making dataclasses of it would take as long again
@@ -33,6 +34,8 @@ Record = dict[str, Any]  # of an outcome, as Avro holds it: making dataclasses o
 _STRETCH = itemgetter("start_s", "end_s", "media_start_s")
 _LISTING = itemgetter(*sorted({field.name for field in fields(Clip)} - {"start_s", "end_s", "media_start_s", "labels"}))
 _ITEM = itemgetter(*(field.name for field in fields(Item)))
+_VERSION = itemgetter("form", "language", "text")
+_PAIR = itemgetter("kind", "question", "answer", "choices", "writer")
 # What may become of a clip from one version to the next, and how a reader is told.
 KINDS = {
     "added": "added",
@@ -175,10 +178,12 @@ class _Print:
     labels: bytes
     listing: bytes
     split: bytes
+    versions: bytes
+    pairs: bytes
     items: tuple[bytes, ...]
 
     @classmethod
-    def of(cls, name: str, record: Record) -> _Print:
+    def of(cls, name: str, record: Record, pairs: int = 0) -> _Print:
         clip, side, cues = record["clip"], Side.of(name, record), record.get("cues", ())
         return cls(
             side.end,
@@ -189,6 +194,8 @@ class _Print:
             _digest(clip["labels"]),
             _digest(_LISTING(clip)),
             _digest(record.get("split", ""), record.get("benchmarks", [])),
+            _digest([_VERSION(one) for one in record.get("versions", ())], record.get("ambiguities", [])),
+            (pairs if name == "captions" else 0).to_bytes(8, "big"),
             tuple(_digest([_ITEM(item) for item in cue["items"]], cue["skipped"]) for cue in cues),
         )
 
@@ -201,7 +208,7 @@ def _digest(*values: Any) -> bytes:
 class _Prints:
     """`_Print`s of many clips, packed: what most records share (ends, writers, cues) is kept once."""
 
-    _HEAD = struct.Struct("<I8s8s8s8s8s")
+    _HEAD = struct.Struct("<I8s8s8s8s8s8s8s")
 
     def __init__(self) -> None:
         self.packed: dict[bytes, bytes] = {}
@@ -213,7 +220,7 @@ class _Prints:
         place = self.index.setdefault(shared, len(self.shared))
         if place == len(self.shared):
             self.shared.append(shared)
-        head = self._HEAD.pack(place, it.text, it.stretch, it.labels, it.listing, it.split)
+        head = self._HEAD.pack(place, it.text, it.stretch, it.labels, it.listing, it.split, it.versions, it.pairs)
         self.packed[key] = head + b"".join(it.items)
 
     def take(self, key: bytes) -> _Print | None:
@@ -222,10 +229,10 @@ class _Prints:
         self.packed[key] = b""
         if not packed:
             return None
-        place, text, stretch, labels, listing, split = self._HEAD.unpack_from(packed)
+        place, text, stretch, labels, listing, split, versions, pairs = self._HEAD.unpack_from(packed)
         items = tuple(packed[at : at + 8] for at in range(self._HEAD.size, len(packed), 8))
         end, writer, cues = self.shared[place]
-        return _Print(end, writer, cues, text, stretch, labels, listing, split, items)
+        return _Print(end, writer, cues, text, stretch, labels, listing, split, versions, pairs, items)
 
     def taken(self, key: bytes) -> bool:
         return self.packed.get(key) == b""
@@ -271,16 +278,19 @@ class _Comparing:
         )
 
     def _first(self) -> None:
+        pairs = self._pairs(0)
         for name, record in self._records(0, "reading version"):
             keys = _keys(record)
             free = (key for key in keys if key not in self.prints.packed)
-            self.prints.pack(next(free, keys[-1]), _Print.of(name, record))
+            self.prints.pack(next(free, keys[-1]), _Print.of(name, record, pairs.get(record["clip"]["clip_id"], 0)))
 
     def _second(self) -> None:
+        pairs = self._pairs(1)
         for name, record in self._records(1, "comparing version"):
             keys = _keys(record)
             key = next((key for key in keys if not self.prints.taken(key)), keys[-1])
-            new, old = _Print.of(name, record), self.prints.take(key)
+            new = _Print.of(name, record, pairs.get(record["clip"]["clip_id"], 0))
+            old = self.prints.take(key)
             kind, why = ("added", [new.end]) if old is None else self._judged(old, new)
             self._count(kind, why)
             if kind != "unchanged":
@@ -341,14 +351,25 @@ class _Comparing:
             if not open_:
                 return
 
+    def _read(self, which: int, name: str) -> Iterator[Record]:
+        folder = versions.folder(self.root, self.numbers[which])
+        for file in self.manifests[which]["files"].get(name, ()):
+            yield from read_records(FileSystems.join(folder, file), DATASETS[name])
+
+    def _pairs(self, which: int) -> dict[str, int]:
+        """A digest of each clip's questions, whatever their order: 64 bits, which only clips with questions have."""
+        found: dict[str, int] = {}
+        for pair in self._read(which, QA):
+            digest = int.from_bytes(_digest(_PAIR(pair)), "big")
+            found[pair["clip_id"]] = (found.get(pair["clip_id"], 0) + digest) % (1 << 64)
+        return found
+
     def _records(self, which: int, doing: str) -> Iterator[tuple[str, Record]]:
         """A version's records; rows that ingest refused come last, when the clips that they may repeat are known."""
         manifest, number = self.manifests[which], self.numbers[which]
-        folder = versions.folder(self.root, number)
 
         def read(name: str) -> Iterator[tuple[str, Record]]:
-            for file in manifest["files"][name]:
-                yield from ((name, record) for record in read_records(FileSystems.join(folder, file), OUTCOMES[name]))
+            yield from ((name, record) for record in self._read(which, name))
 
         def every() -> Iterator[tuple[str, Record]]:
             yield from read("captions")
@@ -391,6 +412,10 @@ def differences(old: _Print, new: _Print) -> Iterator[str]:
                 yield f"{name}: {_verdict(was, is_)}{', same items' if same else ''}"
             elif said != says:
                 yield f"{name}: other items"
+    if old.versions != new.versions and (old.end, old.text) == (new.end, new.text):
+        yield "versions: others (forms, languages or ambiguities)"
+    if old.pairs != new.pairs and old.end == new.end:
+        yield "questions: others"
     if old.writer != new.writer and old.writer and new.writer:
         yield "writer: another model or parameters"
 

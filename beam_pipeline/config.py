@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from importlib.resources import files
@@ -17,9 +17,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from model_handlers.audio_embedding import AudioEmbedding
 from model_handlers.base import CueHandler
 from model_handlers.loudness import Loudness
+from model_handlers.questions import Questions
 from model_handlers.references import parse
+from model_handlers.separation import Separator, StemCue
 from model_handlers.synchronisation import CLASSES, Synchronisation
-from model_handlers.writers import CaptionWriter
+from model_handlers.writers import CaptionWriter, Task
 from transforms.checks import Checks
 from transforms.conditions import Condition, levels
 from transforms.cues import CueInfo
@@ -29,7 +31,15 @@ from transforms.splits import Benchmarks, SplitRule
 PROFILES = files("beam_pipeline") / "profiles"
 _STRICT = ConfigDict(extra="forbid")
 _CUE_NAME = r"^[a-z][a-z0-9_]*$"
-_RESERVED = {"caption", "clips", "decode", "done", "similarity"}  # steps of the pipeline that are labelled like cues
+_RESERVED = {
+    "caption",
+    "clips",
+    "decode",
+    "done",
+    "questions",
+    "separation",
+    "similarity",
+}  # steps of the pipeline that are labelled like cues
 
 
 class ConfigError(ValueError):
@@ -124,11 +134,13 @@ class Profile:
         notice: what a reader of the results has to know; shown with every result.
         cues: cue name → row: ``handler`` (``module:Class`` below model_handlers, or a full path) and the handler's
             own fields; and ``when``, a `Condition`.
+        separation: the row of what takes sound apart (`Separator`), for the cues whose rows say `stem`; empty for none.
         filters: what drops a clip.
         checks: what a caption has to pass.
         similarity: what compares captions with sounds, if anything does.
         splits: which captions are for training, and which are held out.
         caption: the caption writer's row.
+        questions: the row of the writer of questions, with the fields of `Questions`; empty for no questions.
         models: a place that `earshot models fetch` filled, to be used instead of the network; empty for the network.
     """
 
@@ -138,19 +150,42 @@ class Profile:
     description: str
     caption: Mapping[str, Any]
     cues: Annotated[Mapping[Annotated[str, Field(pattern=_CUE_NAME)], Mapping[str, Any]], Field(min_length=1)]
+    separation: Mapping[str, Any] = field(default_factory=dict)
     filters: Filters = field(default_factory=Filters)
     checks: Checks = field(default_factory=Checks)
     similarity: SimilarityRule | None = None
     splits: SplitRule = field(default_factory=SplitRule)
+    questions: Mapping[str, Any] = field(default_factory=dict)
     notice: str = ""
     models: str = ""
 
     def handlers(self) -> tuple[CueHandler, ...]:
         """Builds the cue handlers in the profile's order. Raises `ConfigError` on a row that fits no handler."""
-        return tuple(
-            _build(CueHandler, name, {k: v for k, v in row.items() if k != "when"}, name=name, mirror=self.models)
+        given = {"mirror": self.models, "separator": self.separator()}
+        handlers: tuple[CueHandler, ...] = tuple(
+            _build(CueHandler, name, {k: v for k, v in row.items() if k != "when"}, name=name, **given)
             for name, row in self.cues.items()
         )
+        for handler in handlers:
+            if isinstance(handler, StemCue) and handler.stem and handler.separator is None:
+                raise ConfigError(
+                    f"{handler.name}: stem = {handler.stem!r} needs what takes sound apart; add a section [separation] "
+                    f"with model = … to the profile. {Separator.advice}"
+                )
+        return handlers
+
+    def separator(self) -> Separator | None:
+        """Builds what takes sound apart, where the profile has that. Raises `ConfigError`."""
+        if not self.separation:
+            return None
+        row = {"handler": "separation:Separator", **self.separation}
+        return _build(Separator, "separation", row, name="separation", mirror=self.models)
+
+    def models_used(self) -> tuple[CueHandler, ...]:
+        """The cue handlers, and what takes sound apart before some of them hear it."""
+        handlers, separator = self.handlers(), self.separator()
+        used = separator and any(isinstance(handler, StemCue) and handler.stem for handler in handlers)
+        return (separator, *handlers) if separator and used else handlers
 
     def conditions(self) -> dict[str, Condition]:
         """Under which conditions cues are wanted, for those that have any. Raises `ConfigError`."""
@@ -167,38 +202,66 @@ class Profile:
     def levels(self) -> tuple[tuple[str, ...], ...]:
         """The cues' names, those that can be computed together at a time. Raises `ConfigError`."""
         try:
-            return levels(tuple(self.cues), self.conditions(), self.filters.cues() if self.filters.first else ())
+            found = levels(tuple(self.cues), self.conditions(), self.filters.cues() if self.filters.first else ())
         except ValueError as error:
             raise ConfigError(f"cues: {error}") from None
+        stems = {name for name, row in self.cues.items() if row.get("stem")}
+        return _at_once(found, stems, {condition.cue for condition in self.conditions().values()})
 
     def notices(self) -> str:
         """What a reader of the results has to know: `notice`, and which models may be others tomorrow."""
         moving = [
             f"{handler.name} names {reference.place} at {reference.pin!r}, which is no commit: a rerun may use another "
             "model and not notice; `earshot models fetch` says which commit it is."
-            for handler in self.handlers()
+            for handler in self.models_used()
             for text, revision, _ in handler.references()
             if (reference := parse(text, revision)).moves
         ]
         return " ".join([self.notice, *moving]).strip()
 
     def gpu_memory(self) -> dict[str, float | None]:
-        """GB of a GPU's memory that each row wants, by cue name, ``caption`` and ``similarity``.
+        """GB of a GPU's memory that each row wants, by cue name, ``separation``, ``caption``, ``questions`` and
+        ``similarity``.
 
         0 for a row that wants no GPU; ``None`` where nothing says how much.
         """
         scorer = self.scorer()
         return {
-            **{handler.name: handler.gpu_memory for handler in self.handlers()},
-            "caption": self.writer().gpu_memory,
+            **{handler.name: handler.gpu_memory for handler in self.models_used()},
+            **{writer.task: writer.gpu_memory for writer in self.writers()},
             **({"similarity": scorer.model.gpu_memory} if scorer else {}),
         }
 
     def writer(self, budget_dollars: float | None = None) -> CaptionWriter:
         """Builds the caption writer, for a worker process that may spend so much."""
+        return self._writer("caption", self.caption, budget_dollars)
+
+    def questioner(self, budget_dollars: float | None = None) -> CaptionWriter | None:
+        """Builds the writer of questions, where the profile wants any."""
+        if not self.questions:
+            return None
+        names = {field.name for field in fields(Questions)}
+        asked = {key: value for key, value in self.questions.items() if key in names}
+        try:  # by way of JSON, as a profile is read
+            wanted = TypeAdapter(Questions).validate_json(json.dumps(asked), strict=True)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise ConfigError(f"questions: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+        row = {key: value for key, value in self.questions.items() if key not in names}
+        return self._writer("questions", row, budget_dollars, questions=wanted)
+
+    def writers(self, budget_dollars: float | None = None) -> tuple[CaptionWriter, ...]:
+        """Builds all writers: of captions and, where the profile wants any, of questions."""
+        questioner = self.questioner(budget_dollars)
+        return self.writer(budget_dollars), *([questioner] if questioner else [])
+
+    def _writer(self, task: Task, row: Mapping[str, Any], budget_dollars: float | None, **more: Any) -> CaptionWriter:
         headings = {handler.name: handler.told for handler in self.handlers()}
-        given = {"headings": headings, "mirror": self.models, "budget_dollars": budget_dollars}
-        return _build(CaptionWriter, "caption", dict(self.caption), **given)
+        given = {"headings": headings, "mirror": self.models, "budget_dollars": budget_dollars, **more}
+        writer = _build(CaptionWriter, task, dict(row), **given)
+        if writer.task != task:
+            raise ConfigError(f"{task}: {type(writer).__name__} with this prompt writes for [{writer.task}]")
+        return writer
 
     def scorer(self) -> Scorer | None:
         """Builds what compares captions with sounds, where the profile wants that."""
@@ -242,10 +305,23 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(f"{path}: {problems}") from None
     try:
         profile = replace(profile, splits=_placed(profile.splits, path), caption=_prompted(profile.caption, path))
+        profile = replace(profile, questions=_prompted(profile.questions, path))
         _check(profile)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return profile
+
+
+def _at_once(levels: Sequence[tuple[str, ...]], stems: set[str], awaited: set[str]) -> tuple[tuple[str, ...], ...]:
+    """Puts cues of stems on one level, the last that has any, so that a clip is taken apart once for all of them.
+
+    Those that others wait for (`awaited`) stay where they are.
+    """
+    last = max((number for number, level in enumerate(levels) if stems & set(level)), default=0)
+    late = [name for level in levels[: last + 1] for name in level if name in stems - awaited]
+    kept = [[name for name in level if name not in late] for level in levels]
+    kept[last] += late
+    return tuple(tuple(level) for level in kept if level)
 
 
 def _placed(rule: SplitRule, profile: Any) -> SplitRule:
@@ -254,12 +330,11 @@ def _placed(rule: SplitRule, profile: Any) -> SplitRule:
     return replace(rule, benchmarks={n: p if "://" in p else str(folder / p) for n, p in rule.benchmarks.items()})
 
 
-def _prompted(caption: Mapping[str, Any], profile: Any) -> Mapping[str, Any]:
-    """The writer's row with its prompt's path as it is to be opened, as `_placed` does."""
-    prompt = str(caption.get("prompt", ""))
-    if not prompt.endswith(".toml"):
-        return caption
-    return {**caption, "prompt": str(Path(str(profile)).absolute().parent / prompt)}
+def _prompted(row: Mapping[str, Any], profile: Any) -> Mapping[str, Any]:
+    """A writer's row with the paths of its prompt and its forms as they are to be opened, as `_placed` does."""
+    folder = Path(str(profile)).absolute().parent
+    paths = {name: str(row.get(name, "")) for name in ("prompt", "form_set")}
+    return {**row, **{name: str(folder / path) for name, path in paths.items() if path.endswith(".toml")}}
 
 
 def _check(profile: Profile) -> None:
@@ -288,13 +363,16 @@ def _check(profile: Profile) -> None:
         )
     for name in set(profile.checks.transcripts) - handlers.keys() - set(Checks().transcripts):
         raise ConfigError(f"checks.transcripts: there is no cue {name!r} in the profile")
-    if not profile.writer().needs:
-        raise ConfigError(
-            "caption: the profile has no cue that says what can be heard, so there is nothing to write of"
-        )
-    for name in profile.writer().needs:
-        if name not in handlers:
-            raise ConfigError(f"caption: the writer needs the cue {name!r}, which the profile has not")
+    for name in sorted(set(profile.checks.sight) - handlers.keys()):
+        raise ConfigError(f"checks.sight: there is no cue {name!r} in the profile")
+    for writer in profile.writers():
+        if not writer.needs:
+            raise ConfigError(
+                f"{writer.task}: the profile has no cue that says what can be heard, so there is nothing to write of"
+            )
+        for name in writer.needs:
+            if name not in handlers:
+                raise ConfigError(f"{writer.task}: the writer needs the cue {name!r}, which the profile has not")
     try:
         Benchmarks.read(profile.splits.benchmarks)
     except ValueError as error:
@@ -302,7 +380,10 @@ def _check(profile: Profile) -> None:
 
 
 def _build(base: type, name: str, row: dict[str, Any], /, **given: Any) -> Any:
-    """Builds what a row describes: ``handler`` names the class, the other keys are its fields but for those `given`."""
+    """Builds what a row describes: ``handler`` names the class, the other keys are its fields but for those `given`.
+
+    What is given and a class has no field for is left out.
+    """
     target = row.pop("handler", None)
     if not target or ":" not in target:
         raise ConfigError(f"{name}: the row needs `handler`, as in handler = 'audio_tags:AudioTags'")
@@ -314,7 +395,8 @@ def _build(base: type, name: str, row: dict[str, Any], /, **given: Any) -> Any:
         raise ConfigError(f"{name}: handler {target!r} cannot be imported: {error}") from None
     if not (isinstance(handler, type) and issubclass(handler, base)):
         raise ConfigError(f"{name}: {target!r} is not a {base.__name__}")
-    known = {f.name for f in fields(handler) if f.init} - given.keys()  # type: ignore[arg-type]  # a dataclass
+    takes = {f.name for f in fields(handler) if f.init}  # type: ignore[arg-type]  # a dataclass
+    known, given = takes - given.keys(), {key: value for key, value in given.items() if key in takes}
     for key in row.keys() - known:
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(sorted(known))}"

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -20,8 +21,9 @@ from beam_pipeline.show import errors, plain
 from model_handlers.base import CueHandler, Example, Items
 from model_handlers.downloads import Progress
 from model_handlers.references import Reference, commit, parse
+from model_handlers.separation import StemCue
 from model_handlers.store import Entry, Store, cache, place_index, remote, upload
-from model_handlers.views import Decoded, Listed, Listing, View
+from model_handlers.views import Decoded, Listed, Listing, Stems, View
 from model_handlers.weights import ModelError
 from model_handlers.writers import CaptionWriter
 from transforms.caption import told
@@ -67,8 +69,8 @@ class Checked:
 
 
 def wanted(profile: Profile) -> list[Wanted]:
-    """What the profile's cues and its writer refer to, each once, in the profile's order."""
-    users: tuple[CueHandler | CaptionWriter, ...] = (*profile.handlers(), profile.writer())
+    """What the profile's cues and its writers refer to, each once, in the profile's order."""
+    users: tuple[CueHandler | CaptionWriter, ...] = (*profile.models_used(), *profile.writers())
     return list(dict.fromkeys(reference for user in users for reference in user.references()))
 
 
@@ -141,13 +143,14 @@ def check(profile: Profile, clip_for: Callable[[View], Path], device: str = "") 
         device: instead of the rows' own, where given.
     """
     heard: dict[str, Items] = {}
-    for handler in profile.handlers():
+    for handler in profile.models_used():
         handler = replace(handler, device=device) if device else handler
         result, items = _try(handler, clip_for)
         heard[handler.name] = items
         gc.collect()  # the next model may need the memory
         yield result
-    yield _try_writer(profile, heard)
+    for writer in profile.writers():
+        yield _try_writer(writer, heard)
 
 
 def _try(handler: CueHandler, clip_for: Callable[[View], Path]) -> tuple[Checked, Items]:
@@ -159,7 +162,7 @@ def _try(handler: CueHandler, clip_for: Callable[[View], Path]) -> tuple[Checked
         model = handler.load_model()
         model.get()
         load_s = time.perf_counter() - started
-        (answer,) = handler.run_inference([Example("check", _decode(handler.view, clip_for))], model)
+        (answer,) = handler.run_inference([Example("check", seen(handler, clip_for))], model)
     except (ModelError, MediaError, ImportError) as error:
         return Checked(handler.name, _named(handler), str(error), load_s), ()
     except Exception as error:  # whatever is wrong with one model, the others are to be tried as well
@@ -169,22 +172,26 @@ def _try(handler: CueHandler, clip_for: Callable[[View], Path]) -> tuple[Checked
     return Checked(handler.name, _named(handler), state, load_s, answer.seconds, said), answer.items
 
 
-def _try_writer(profile: Profile, heard: dict[str, Items]) -> Checked:
-    writer = profile.writer()
+def _try_writer(writer: CaptionWriter, heard: dict[str, Items]) -> Checked:
     name, load_s = type(writer).__name__, None
+    brief = told("check", heard, writer.needs)
+    if writer.task == "questions":
+        brief = replace(brief, caption="Something can be heard.")
     try:
         started = time.perf_counter()
         model = writer.load_model()
         model.get()
         load_s = time.perf_counter() - started
         started = time.perf_counter()
-        (draft,) = writer.run_inference([told("check", heard, writer.needs)], model)
+        (draft,) = writer.run_inference([brief], model)
     except Exception as error:  # as for a cue
         text = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
-        return Checked("caption", name, text, load_s)
+        return Checked(writer.task, name, text, load_s)
     seconds = time.perf_counter() - started
-    state = draft.error or (f"its answer is no caption: {draft.unreadable}" if draft.unreadable else "ok")
-    return Checked("caption", name, state, load_s, seconds, draft.caption or f"(none: {draft.abstained})")
+    state = draft.error or (f"its answer cannot be read: {draft.unreadable}" if draft.unreadable else "ok")
+    asked = " ".join(pair.question for pair in draft.pairs)
+    said = draft.caption or asked or f"(none: {draft.abstained})"
+    return Checked(writer.task, name, state, load_s, seconds, said)
 
 
 def _verify(handler: CueHandler) -> None:
@@ -199,8 +206,21 @@ def _verify(handler: CueHandler) -> None:
             raise ModelError(f"{handler.name}: {faults[0]}; remove it, and run `earshot models fetch` again")
 
 
-def _decode(view: View, clip_for: Callable[[View], Path]) -> Decoded:
-    return Listed(("Speech",)) if isinstance(view, Listing) else decode(clip_for(view), 0.0, None, view)
+def seen(handler: CueHandler, clip_for: Callable[[View], Path]) -> Decoded:
+    """What a handler sees of one clip outside of a pipeline: decoded and, where it is of stems, taken apart.
+
+    Args:
+        handler: whose.
+        clip_for: a clip's file that the view can be decoded from.
+    """
+    view = handler.view
+    if isinstance(view, Listing):
+        return Listed(("Speech",))
+    if isinstance(view, Stems) and isinstance(handler, StemCue) and handler.separator:
+        separator, whole = handler.separator, decode(clip_for(view.mixture), 0.0, None, view.mixture)
+        assert isinstance(whole, np.ndarray)
+        return separator.separate([whole], separator.load_model().get(), view.rate)[0]
+    return decode(clip_for(view), 0.0, None, view)
 
 
 def _named(handler: CueHandler) -> str:

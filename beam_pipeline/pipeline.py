@@ -11,7 +11,9 @@ import apache_beam as beam
 
 from beam_pipeline.config import Profile
 from model_handlers.base import CueHandler
+from model_handlers.separation import StemCue
 from model_handlers.views import View
+from model_handlers.writers import CaptionWriter
 from transforms.caption import WriteCaptions
 from transforms.conditions import Condition, Judge
 from transforms.copies import DropCopies
@@ -22,8 +24,9 @@ from transforms.join import JoinCues, MakeSheets
 from transforms.media import Limits
 from transforms.progress import Tick
 from transforms.publish import Publish
+from transforms.questions import AskQuestions
 from transforms.recall import Recall, Wanted
-from transforms.records import Failure, Rejection, Work
+from transforms.records import Caption, Failure, Rejection, Work
 from transforms.similarity import NAME as SIMILARITY
 from transforms.similarity import ScoreCaptions
 from transforms.splits import AssignSplits
@@ -84,7 +87,7 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
         computed = [
             works | f"{view_label(view)} cues{later}" >> ComputeCues(group, run.limits, store, run.progress, hints)
             for view, group in by_view(tuple(handler for handler in handlers if handler.name in level)).items()
-            for hints in [run.hints(*(handler.gpu_memory for handler in group))]
+            for hints in [run.hints(*(handler.gpu_memory for handler in shown_to(group)))]
         ]
         findings = [view["findings"] for view in computed] | f"all cues{later}" >> beam.Flatten()
         works = (works, findings) | f"join{later}" >> JoinCues(level)
@@ -96,6 +99,7 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
         spent += [findings | f"cue costs{later}" >> beam.FlatMap(cost), *(view["costs"] for view in computed)]
 
     # What is left after the filters gets a caption: written, checked, compared with the sound and with other captions.
+    # What stays is asked about.
     joined = works | "sheets" >> MakeSheets(names)
     synced = joined.sheets | "sync filter" >> Filter(sheet_checks(run.profile))
     write = WriteCaptions(writer, run.profile.checks, store, run.facts.get("run", ""), run.progress)
@@ -106,14 +110,18 @@ def build(pipeline: beam.Pipeline, run: Run) -> None:
     )
     single = scored["captions"] | "near copies" >> DropCopies(run.profile.checks.copies)
     captions = single.kept | "split" >> AssignSplits(run.profile.splits)
+    asked = asked_about(captions, run)
 
     # Every listed row ends as exactly one of three.
     dropped += [synced.rejected, written["rejected"], scored["rejected"], single.rejected]
     broken = [listed.failed, joined.failed, written["failed"], scored["failed"]]
     spent += [written["costs"], scored["costs"]]
+    if asked:
+        broken, spent = [*broken, asked["failed"]], [*spent, asked["costs"]]
     _ = {
+        **({"qa": asked["pairs"], "dropped pairs": asked["dropped"]} if asked else {}),
         "listed": listed.origins,
-        "captions": captions,
+        "captions": asked["captions"] if asked else captions,
         "rejected": dropped | "all rejected" >> beam.Flatten(),
         "failed": broken | "all failed" >> beam.Flatten(),
         "costs": spent | "all costs" >> beam.Flatten(),
@@ -137,16 +145,32 @@ class Listed:
     origins: beam.PCollection[str]
 
 
-def recalled_works(pipeline: beam.Pipeline, run: Run) -> Listed:
-    """Reads the source and the store: all that a run does before it has anything to compute."""
+def asked_about(captions: beam.PCollection[Caption], run: Run) -> dict[str, beam.PCollection]:
+    """What `AskQuestions` makes of captions; nothing where the profile wants no questions."""
+    writer = run.profile.questioner(run.budget_dollars)
+    if writer is None:
+        return {}
+    store, name = Store.at(run.root), run.facts.get("run", "")
+    ask = AskQuestions(writer, run.profile.checks, store, run.retry_failed, name, run.progress)
+    return captions | "questions" >> ask.with_resource_hints(**run.hints(writer.gpu_memory))
+
+
+def recalled_works(pipeline: beam.Pipeline, run: Run, writers: tuple[str, ...] = ()) -> Listed:
+    """Reads the source and the store: all that a run does before it has anything to compute.
+
+    Args:
+        pipeline: the job.
+        run: whose.
+        writers: fingerprints of further writers whose answers are wanted beside those of the caption writer.
+    """
     read = pipeline | "clips" >> ReadClips(run.source)
     labels = read.clips | "label filter" >> Filter(label_checks(run.profile))
     clips = labels.kept | "listed" >> Tick("clips", run.progress)
     wanted = tuple(map(Wanted.of, run.profile.handlers()))
     if scorer := run.profile.scorer():
         wanted += (Wanted(SIMILARITY, scorer.fingerprint, None),)
-    writer = run.profile.writer().fingerprint()
-    works = clips | "recall" >> Recall(Store.at(run.root), wanted, writer, run.retry_failed, run.progress)
+    answers = (run.profile.writer().fingerprint(), *writers)
+    works = clips | "recall" >> Recall(Store.at(run.root), wanted, answers, run.retry_failed, run.progress)
     return Listed(works, labels.rejected, read.failed, read.listed)
 
 
@@ -156,6 +180,12 @@ def by_view(handlers: tuple[CueHandler, ...]) -> dict[View, tuple[CueHandler, ..
     for handler in handlers:
         groups[handler.view] = (*groups.get(handler.view, ()), handler)
     return groups
+
+
+def shown_to(handlers: tuple[CueHandler, ...]) -> tuple[CueHandler, ...]:
+    """The models that handlers of one view need: their own, and what takes sound apart before they hear it."""
+    separators = [h.separator for h in handlers if isinstance(h, StemCue) and h.stem and h.separator]
+    return (*handlers, *separators[:1])
 
 
 def conditions_of(profile: Profile, level: tuple[str, ...]) -> tuple[dict[str, Condition], dict[str, CueInfo]]:
@@ -201,21 +231,32 @@ def sheet_checks(profile: Profile, known: Collection[str] | None = None) -> tupl
 def recipe(profile: Profile) -> dict[str, Any]:
     """What determines the results, for the manifest: models, fingerprints, filters, writer, checks and splits."""
     writer, scorer = profile.writer(), profile.scorer()
-    cues = {
+    used = {
         info.name: {"model": info.model, "fingerprint": info.fingerprint}
-        for info in map(CueInfo.of, profile.handlers())
+        for info in map(CueInfo.of, profile.models_used())
     }
+    cues = {name: used[name] for name in profile.cues}
     return {
         "profile": profile.name,
         "notice": profile.notices(),
         "cues": cues,
+        **({"separation": used["separation"]} if "separation" in used else {}),
         "order": list(cues),
         "conditions": {name: asdict(condition) for name, condition in profile.conditions().items()},
         "filters": asdict(profile.filters),
         "writer": writer.fingerprint(),
         "model": writer.told_by[0],
         "prompt": writer.told_by[1],
+        "forms": [form.name for form in writer.asked.forms],
+        "languages": list(writer.asked.languages),
         "checks": asdict(profile.checks),
         "similarity": scorer and {"cue": scorer.cue, "least": scorer.least, "fingerprint": scorer.fingerprint},
         "split_rule": asdict(profile.splits),
+        **({"questions": questions_recipe(questioner)} if (questioner := profile.questioner()) else {}),
     }
+
+
+def questions_recipe(writer: CaptionWriter) -> dict[str, Any]:
+    """What determines the questions: their writer, and which are wanted."""
+    model, prompt = writer.told_by
+    return {"writer": writer.fingerprint(), "model": model, "prompt": prompt, **asdict(writer.questions)}

@@ -11,7 +11,7 @@ from apache_beam.metrics import Metrics, MetricsFilter
 
 from beam_pipeline.pipeline import Run, by_view, conditions_of, recalled_works, sheet_checks
 from model_handlers.writers import Brief
-from transforms import versions
+from transforms import questions, versions
 from transforms.caption import Terms, settle
 from transforms.conditions import judged
 from transforms.cues import view_label
@@ -30,8 +30,8 @@ class Step:
     """One step of a run.
 
     Attributes:
-        name: a cue, ``decode <view>``, ``caption`` or ``similarity``.
-        wanted: how many clips it is wanted for; of captions, at most.
+        name: a cue, ``decode <view>``, ``caption``, ``similarity`` or ``questions``.
+        wanted: how many clips it is wanted for; of captions and questions, at most.
         known: for how many the store has it.
         to_do: for how many it is left to do; of captions, at most: filters may drop clips whose cues are yet to come.
         each: what it took a clip when it was last done for this dataset; ``None`` where it never was.
@@ -110,6 +110,8 @@ class _Foresee(beam.DoFn):
         self.terms = Terms.of(profile.writer(), profile.checks)
         self.checks: tuple[Callable, ...] = sheet_checks(profile)
         self.scorer = profile.scorer()
+        asker = profile.questioner()
+        self.asked = asker and questions.Terms.of(asker, profile.checks)
 
     def process(self, work: Work) -> None:
         _count("clips")
@@ -134,6 +136,8 @@ class _Foresee(beam.DoFn):
         _count("to_do/caption")
         if self.scorer:
             _count(f"to_do/{SIMILARITY}")
+        if self.asked:
+            _count(f"to_do/{questions.NAME}")
 
     def _caption(self, work: Work, lacking: tuple[str, ...]) -> None:
         if set(self.terms.needs) & set(lacking):
@@ -150,6 +154,9 @@ class _Foresee(beam.DoFn):
         if self.scorer and isinstance(settled, Caption) and sheet.items(self.scorer.cue):
             score = known_score(work.scored, settled, self.scorer)
             _count(f"{'known' if score else 'to_do'}/{SIMILARITY}")
+        if self.asked and isinstance(settled, Caption):
+            found = questions.settle(questions.Captioned(settled, work.written), self.asked)
+            _count(f"{'to_do' if isinstance(found, Brief) else 'known'}/{questions.NAME}")
 
 
 def _count(what: str) -> None:
@@ -159,7 +166,9 @@ def _count(what: str) -> None:
 def plan(run: Run, runner: Any, options: Any) -> Plan:
     """Finds out what `run` would do. It reads the source and the store, opens no media and loads no model."""
     pipeline = beam.Pipeline(runner=runner, options=options)
-    _ = recalled_works(pipeline, run).works | "foresee" >> beam.ParDo(_Foresee(run))
+    asker = run.profile.questioner()
+    writers = (asker.fingerprint(),) if asker else ()
+    _ = recalled_works(pipeline, run, writers).works | "foresee" >> beam.ParDo(_Foresee(run))
     result = pipeline.run()
     result.wait_until_finish()
     counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
@@ -173,7 +182,7 @@ def plan(run: Run, runner: Any, options: Any) -> Plan:
         known, to_do = counts.get(f"known/{name}", 0), counts.get(f"to_do/{name}", 0)
         return Step(name, known + to_do if model else clips, known, to_do, took.get(name), model)
 
-    last = ["caption", SIMILARITY] if run.profile.similarity else ["caption"]
+    last = ["caption", *([SIMILARITY] if run.profile.similarity else []), *([questions.NAME] if asker else [])]
     models = [step(name, True) for name in (*(handler.name for handler in handlers), *last)]
     return Plan(clips, (*(step(name, False) for name in views), *models))
 

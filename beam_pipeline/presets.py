@@ -248,10 +248,11 @@ def _check(options: PipelineOptions, name: str) -> None:
 
 
 def check_key(profile: Profile) -> None:
-    """Raises `ConfigError` where the writer wants a key that no worker will have."""
-    writer = profile.writer()
-    if getattr(writer, "key_env", "") and not getattr(writer, "key_secret", ""):
-        raise ConfigError(
-            "caption: Dataflow's workers have no environment variables of yours. Put the key into Secret Manager, and "
-            'into [caption] key_secret = "projects/…/secrets/…/versions/latest"; or key_env = "" where none is needed'
-        )
+    """Raises `ConfigError` where a writer wants a key that no worker will have."""
+    for writer in profile.writers():
+        if getattr(writer, "key_env", "") and not getattr(writer, "key_secret", ""):
+            raise ConfigError(
+                f"{writer.task}: Dataflow's workers have no environment variables of yours. Put the key into Secret "
+                f'Manager, and into [{writer.task}] key_secret = "projects/…/secrets/…/versions/latest"; or '
+                'key_env = "" where none is needed'
+            )

@@ -32,13 +32,13 @@ from beam_pipeline.options import beam_options, is_local, processes, runner_for
 from beam_pipeline.pipeline import Run, build, recipe
 from beam_pipeline.plan import Plan, plan
 from beam_pipeline.presets import RUNNER, Placed, check_key, place
-from beam_pipeline.show import progress_bars, said
+from beam_pipeline.show import every, progress_bars, said
 from transforms import versions
 from transforms.avro import read_avro
 from transforms.ingest import ClipSource
 from transforms.media import Limits
 from transforms.progress import read_ticks
-from transforms.publish import OUTCOMES
+from transforms.publish import DATASETS
 from transforms.store import FOLDER
 
 
@@ -72,9 +72,9 @@ class Result:
         return versions.folder(self.root, self.version)
 
     def read(self, name: str) -> Iterator[Any]:
-        """The records of ``captions``, ``rejected`` or ``failed``."""
+        """The records of ``captions``, ``rejected`` or ``failed``; or of ``qa``, where questions were asked."""
         paths = [FileSystems.join(self.folder, file) for file in self.manifest["files"][name]]
-        return read_avro(paths, OUTCOMES[name])
+        return read_avro(paths, DATASETS[name])
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def run(
         job = ready.job(output, version, retry_failed=retry_failed, limits=limits or Limits(), shards=shards)
         pipeline = ready.pipeline(replace(job, progress=ticks if local else ""))
         clock = time.monotonic()
-        steps = [handler.name for handler in profile.handlers()]
+        steps = [*(handler.name for handler in profile.handlers()), *(writer.task for writer in profile.writers())]
         with _stoppable(), _failures_explained(), _shown(ticks, steps, quiet or not local):
             if local:
                 state = pipeline.run().wait_until_finish()
@@ -176,8 +176,7 @@ def launch(
         except KeyboardInterrupt:
             taken = f"; run {ready.name} may have been handed over, and publish version {version} yet"
             raise engines.Stopped(taken) from None
-    named = handed.job_id() if getattr(handed, "has_job", False) else engines.job_name(handed)
-    return Launched(output, version, ready.name, named)
+    return Launched(output, version, ready.name, engines.job_name(handed))
 
 
 @dataclass(frozen=True)
@@ -209,8 +208,11 @@ class _Ready:
         runner = runner_for(options)
         engines.check(options)
         share = None if budget_dollars is None else budget_dollars / processes(options)
-        if budget_dollars is not None and not profile.writer().priced:
-            raise ConfigError("--budget needs price_in and price_out in [caption]; without them nothing counts")
+        for writer in () if budget_dollars is None else profile.writers():
+            if not writer.priced:
+                raise ConfigError(
+                    f"--budget needs price_in and price_out in [{writer.task}]; without them nothing counts"
+                )
         started = datetime.now(UTC)
         name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
         facts = {
@@ -341,20 +343,11 @@ def _shown(ticks: str, steps: list[str], quiet: bool) -> Iterator[None]:
     if quiet:
         yield
         return
-    stop = threading.Event()
     with progress_bars(steps) as update:
-
-        def watch() -> None:
-            while not stop.wait(0.25):
-                update(read_ticks(ticks))
-
-        watcher = threading.Thread(target=watch, name="progress", daemon=True)
-        watcher.start()
         try:
-            yield
+            with every(0.25, lambda: update(read_ticks(ticks))):
+                yield
         finally:
-            stop.set()
-            watcher.join()
             update(read_ticks(ticks))
 
 
@@ -381,7 +374,7 @@ def _failures_explained(left: str = "nothing was published") -> Iterator[None]:
             raise KeyboardInterrupt from None
         if what := engines.advice(f"{type(error).__name__}: {error}"):
             text = f"{text}: {what}"
-        raise RunError(f"{text}; {left}") from error
+        raise RunError(f"{' '.join(text.split())}; {left}") from error
 
 
 def _version(package: str) -> str:

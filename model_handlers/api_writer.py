@@ -8,12 +8,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from apache_beam.metrics import Metrics
+from pydantic import BaseModel
 
-from model_handlers.llm import Answer, LanguageWriter, harmless, read_answer
+from model_handlers.llm import LanguageWriter, harmless
 from model_handlers.pace import Budget, Dialect, Limits, NoAnswer, Pace, Provider, Then, persist, shared
 from model_handlers.provider import Connection, Secret, read_key
 from model_handlers.weights import ModelError
@@ -168,7 +170,7 @@ class ApiWriter(LanguageWriter):
         if self.seed is not None:
             body["seed"] = self.seed
         if dialect.form != "none":
-            body["response_format"] = _RESPONSE_FORMATS[dialect.form]
+            body["response_format"] = _response_format(self.form, dialect.form)
         return body
 
     def adapts(self, dialect: Dialect, asked: Mapping[str, Any], error: NoAnswer) -> bool:
@@ -205,7 +207,7 @@ class ApiWriter(LanguageWriter):
         if finish == "length":
             cut = harmless(secret.hidden_in(content))
             return replace(draft, unreadable=f"(cut off after {self.max_tokens} tokens) {cut}"[:500])
-        found = read_answer(secret.hidden_in(content))
+        found = self.read_text(secret.hidden_in(content))
         return replace(found, tokens_in=draft.tokens_in, tokens_out=draft.tokens_out, dollars=draft.dollars)
 
     def _priced(self, usage: Any, asked: Mapping[str, Any], content: str) -> Draft:
@@ -365,10 +367,10 @@ def _plain_schema(part: Any) -> Any:
     return [_plain_schema(value) for value in part] if isinstance(part, list) else part
 
 
-_RESPONSE_FORMATS: dict[str, dict[str, Any]] = {
-    "schema": {
-        "type": "json_schema",
-        "json_schema": {"name": "caption", "strict": True, "schema": _plain_schema(Answer.model_json_schema())},
-    },
-    "json": {"type": "json_object"},
-}
+@lru_cache(maxsize=8)
+def _response_format(form: type[BaseModel], how: str) -> dict[str, Any]:
+    """The field of a request that demands an answer's form."""
+    if how == "json":
+        return {"type": "json_object"}
+    schema = {"name": "answer", "strict": True, "schema": _plain_schema(form.model_json_schema())}
+    return {"type": "json_schema", "json_schema": schema}

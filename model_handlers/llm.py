@@ -13,17 +13,21 @@ import re
 import tomllib
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from model_handlers.base import Item, Items
-from model_handlers.writers import Brief, CaptionWriter, Draft, SoundEvent
+from model_handlers.forms import CAPTION, Asked, ask_for
+from model_handlers.questions import Pairs, Question, Questions
+from model_handlers.writers import Brief, CaptionWriter, Draft, SoundEvent, Task, Version
 
 PROMPTS = files("model_handlers") / "prompts"
 MOST_ITEMS, MOST_LETTERS = 12, 300  # of one cue, and of one item
+MOST_AMBIGUITIES = 10  # of a clip, on its record
 _MARKS = str.maketrans("<>[]", "‹›()")
 # What has no width and no category C: variation selectors, fillers, the grapheme joiner.
 UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
@@ -39,6 +43,12 @@ class Prompt:
         system: task, criteria, and the form of an answer.
         examples: sentences in the style that is wanted.
         again: what is said when an answer will not do, with ``{complaint}`` in its place.
+        task: what it is for: captions, or questions about captioned clips.
+        ask: for questions, what is said after a clip's cues and caption, with ``{pairs}``, ``{multiple}``,
+            ``{choices}`` and ``{kinds}`` in the places of how many, how many of them multiple-choice, with how many
+            options, and about what.
+        ambiguities: whether it asks for what the cues leave open, as a field of that name in the answer.
+        letters: how many of an item's letters are shown; descriptions by large models are longer than tags.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -47,28 +57,53 @@ class Prompt:
     system: str
     again: Annotated[str, Field(pattern=r"\{complaint\}")]
     examples: tuple[str, ...] = ()
+    task: Task = "caption"
+    ask: str = ""
+    ambiguities: bool = False
+    letters: Annotated[int, Field(ge=1)] = MOST_LETTERS
 
     @property
     def digest(self) -> str:
         """16 hex digits of its content."""
-        content = json.dumps([self.system, self.examples, self.again])
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        content: list[Any] = [self.system, self.examples, self.again]
+        if self.task != "caption":
+            content += [self.task, self.ask]
+        more = {"ambiguities": self.ambiguities, "letters": self.letters}
+        if more != {"ambiguities": False, "letters": MOST_LETTERS}:  # a prompt without them is what it ever was
+            content.append(more)
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-    def conversation(self, brief: Brief, headings: dict[str, str]) -> list[dict[str, str]]:
-        """The messages that ask for a clip's caption, as chat models take them: ``role`` and ``content``.
+    def conversation(
+        self, brief: Brief, headings: dict[str, str], questions: Questions | None = None, more: str = ""
+    ) -> list[dict[str, str]]:
+        """The messages that ask about a clip, as chat models take them: ``role`` and ``content``.
 
         Args:
             brief: the clip's cues and, where it was asked before, the answers that will not do.
             headings: what each cue is, in words.
+            questions: which are asked for, where that is the task.
+            more: what else is asked for beside the caption, in words.
         """
         shown = "".join(f"\n- {sentence}" for sentence in self.examples)
-        system = self.system.strip() + (f"\n\nSentences of the kind that is wanted:{shown}" if shown else "")
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": shown_cues(brief, headings)}]
+        system = self.system.strip() + (f"\n\n{more}" if more else "")
+        system += f"\n\nSentences of the kind that is wanted:{shown}" if shown else ""
+        user = "\n".join(
+            [shown_cues(brief, headings, self.letters), *([self._wish(brief, questions)] if questions else [])]
+        )
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         for attempt in brief.attempts:
             complaint = self.again.replace("{complaint}", attempt.complaint)
             messages.append({"role": "assistant", "content": harmless(attempt.answer)})
             messages.append({"role": "user", "content": complaint})
         return messages
+
+    def _wish(self, brief: Brief, wanted: Questions) -> str:
+        """The clip's caption, as data like its cues, and which questions are wanted of it."""
+        ask, numbers = self.ask.strip(), {"pairs": wanted.per_clip, "choices": wanted.choices}
+        given = {**numbers, "multiple": wanted.multiple(brief.clip_id), "kinds": ", ".join(wanted.kinds)}
+        for name, value in given.items():
+            ask = ask.replace(f"{{{name}}}", str(value))
+        return f"<caption>\n{json.dumps(harmless(brief.caption), ensure_ascii=False)}\n</caption>\n{ask}"
 
 
 def load_prompt(name: str) -> Prompt:
@@ -78,7 +113,8 @@ def load_prompt(name: str) -> Prompt:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         return TypeAdapter(Prompt).validate_python({"name": Path(name).stem, **content})
     except FileNotFoundError:
-        known = ", ".join(sorted(entry.name.removesuffix(".toml") for entry in PROMPTS.iterdir()))
+        there = sorted(entry.name.removesuffix(".toml") for entry in PROMPTS.iterdir())
+        known = ", ".join(prompt for prompt in there if not prompt.startswith("forms-"))
         raise ValueError(f"there is no prompt {name!r}; there are {known}, or give a .toml file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"prompt {name}: {error}") from None
@@ -87,22 +123,22 @@ def load_prompt(name: str) -> Prompt:
         raise ValueError(f"prompt {name}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
 
 
-def shown_cues(brief: Brief, headings: dict[str, str]) -> str:
+def shown_cues(brief: Brief, headings: dict[str, str], letters: int = MOST_LETTERS) -> str:
     """A clip's cues, as a language model gets to see them: one JSON object a line, between two marks."""
     lines = [
-        json.dumps({"cue": name, "is": headings.get(name, ""), "says": _said(items)}, ensure_ascii=False)
+        json.dumps({"cue": name, "is": headings.get(name, ""), "says": _said(items, letters)}, ensure_ascii=False)
         for name, items in brief.cues.items()
         if items
     ]
     return "\n".join(["<cues>", *lines, "</cues>"])
 
 
-def _said(items: Items) -> list[dict[str, Any]]:
-    return [_shown(item) for item in items[:MOST_ITEMS]]
+def _said(items: Items, letters: int) -> list[dict[str, Any]]:
+    return [_shown(item, letters) for item in items[:MOST_ITEMS]]
 
 
-def _shown(item: Item) -> dict[str, Any]:
-    shown: dict[str, Any] = {"text": harmless(item.text)}
+def _shown(item: Item, letters: int) -> dict[str, Any]:
+    shown: dict[str, Any] = {"text": harmless(item.text, letters)}
     if item.score is not None:
         shown["confidence"] = round(item.score, 2)
     if item.start_s is not None and item.end_s is not None:
@@ -110,18 +146,18 @@ def _shown(item: Item) -> dict[str, Any]:
     return shown
 
 
-def harmless(text: str) -> str:
+def harmless(text: str, letters: int = MOST_LETTERS) -> str:
     """Text from outside without what a prompt could mistake for its own: one line, no angle brackets, not too long.
 
     Control characters, and those without a width that turn or hide text (Unicode category C and `UNSEEN`), are left
     out. Compatibility forms go first, because tokenisers may undo them; square brackets, because ``[INST]`` is a mark.
     """
-    text = text[: 8 * MOST_LETTERS]  # the work grows faster than the text
+    text = text[: 8 * letters]  # the work grows faster than the text
     plain = text.isascii()  # most is, and then there is less to look for
     line = " ".join((text if plain else unicodedata.normalize("NFKC", UNSEEN.sub("", text))).split())
     kept = line if plain and line.isprintable() else "".join(c for c in line if unicodedata.category(c)[0] != "C")
     kept = kept.translate(_MARKS)
-    return kept if len(kept) <= MOST_LETTERS else kept[: MOST_LETTERS - 1] + "…"
+    return kept if len(kept) <= letters else kept[: letters - 1] + "…"
 
 
 class Event(BaseModel):
@@ -143,18 +179,66 @@ class Answer(BaseModel):
     abstained: Annotated[str, Field(max_length=500)]
 
 
-def read_answer(text: str) -> Draft:
+@lru_cache(maxsize=16)
+def answer_form(
+    forms: tuple[str, ...] = (), languages: tuple[str, ...] = (), ambiguities: bool = False
+) -> type[Answer]:
+    """The form of an answer where more is asked for than a caption: every text of it, and nothing else."""
+    strict = ConfigDict(extra="forbid", strict=True)
+    text: Any = (Annotated[str, Field(max_length=2000)], ...)
+    more: dict[str, Any] = {
+        name: (create_model(name.capitalize(), __config__=strict, **dict.fromkeys(keys, text)), ...)
+        for name, keys in (("forms", forms), ("languages", languages))
+        if keys
+    }
+    if ambiguities:  # what there is too much of is cut, and no reason to ask again
+        more["ambiguities"] = (Annotated[list[Annotated[str, Field(max_length=2000)]], Field(max_length=100)], ...)
+    return create_model("Answer", __base__=Answer, **more) if more else Answer
+
+
+def read_answer(text: str, form: type[Answer] = Answer) -> Draft:
     """Reads an answer strictly; once more without what models like to put around it; else it is unreadable."""
     for candidate in (text, _unwrapped(text)):
         try:
-            answer = Answer.model_validate_json(candidate)
+            answer = form.model_validate_json(candidate)
         except ValidationError:
             continue
         caption, abstained = _one_line(answer.caption), _one_line(answer.abstained)
         if bool(caption) == bool(abstained):  # neither, or both
             break
+        if abstained:
+            return Draft(abstained=abstained)
         events = tuple(SoundEvent(_one_line(e.sound), tuple(map(_one_line, e.cues))) for e in answer.events)
-        return Draft(caption=caption, abstained=abstained, events=() if abstained else events)
+        return Draft(caption=caption, events=events, **_besides(answer.model_dump()))
+    return Draft(unreadable=_one_line(text)[:500] or "(nothing)")
+
+
+def _besides(answer: dict[str, Any]) -> dict[str, Any]:
+    """The versions and ambiguities of an answer, as a draft has them."""
+    forms = [Version(name, "", _one_line(text)) for name, text in answer.get("forms", {}).items()]
+    translated = [Version(CAPTION, code, _one_line(text)) for code, text in answer.get("languages", {}).items()]
+    unclear = [kept for text in answer.get("ambiguities", []) if (kept := harmless(text))]
+    return {"versions": (*forms, *translated), "ambiguities": tuple(unclear[:MOST_AMBIGUITIES])}
+
+
+def read_questions(text: str) -> Draft:
+    """Reads questions with their answers as strictly as `read_answer` reads a caption; without any, it is abstained."""
+    for candidate in (text, _unwrapped(text)):
+        try:
+            found = Pairs.model_validate_json(candidate).pairs
+        except ValidationError:
+            continue
+        pairs = tuple(
+            Question(
+                _one_line(pair.kind),
+                _one_line(pair.question),
+                _one_line(pair.answer),
+                tuple(map(_one_line, pair.choices)),
+                tuple(map(_one_line, pair.cues)),
+            )
+            for pair in found
+        )
+        return Draft(pairs=pairs, abstained="" if pairs else "the clip is good for no question")
     return Draft(unreadable=_one_line(text)[:500] or "(nothing)")
 
 
@@ -183,6 +267,9 @@ class LanguageWriter(CaptionWriter):
         cues: the cues that it is told of; empty for all of the profile that say something of what can be heard.
         max_tokens: of an answer, at most.
         temperature: 0 for the likeliest answer each time.
+        forms: in which other forms each caption is written, in the same request (`model_handlers.forms`).
+        languages: into which other languages it is translated, ISO 639-1, in the same request.
+        form_set: the name of a file of forms that ships with Earshot, or the path of a TOML file.
     """
 
     model: str
@@ -190,18 +277,32 @@ class LanguageWriter(CaptionWriter):
     cues: tuple[str, ...] = ()
     max_tokens: int = 300
     temperature: float = 0.0
+    forms: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    form_set: str = "forms-1"
 
     names_events = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._prompt = load_prompt(self.prompt)  # here, because workers need not have the file
+        self._asked_for = ask_for(self.forms, self.languages, self.form_set)
+        if self._asked_for and self.task != "caption":
+            raise ValueError("forms and languages are for captions; questions have neither")
         if not self.model:
             raise ValueError("model is empty; say which one writes")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}; it has to be at least 1")
         if not 0 <= self.temperature <= 2:
             raise ValueError(f"temperature is {self.temperature}; it has to be within 0 and 2")
+
+    @property
+    def task(self) -> Task:
+        return self._prompt.task
+
+    @property
+    def asked(self) -> Asked:
+        return self._asked_for
 
     @property
     def told_by(self) -> tuple[str, str]:
@@ -213,11 +314,28 @@ class LanguageWriter(CaptionWriter):
         return tuple(sorted(wanted))
 
     def conversation(self, brief: Brief) -> list[dict[str, str]]:
-        """The messages that ask for a clip's caption."""
-        return self._prompt.conversation(brief, dict(self.headings))
+        """The messages that ask about a clip."""
+        wanted = self.questions if self.task == "questions" else None
+        return self._prompt.conversation(brief, dict(self.headings), wanted, self._asked_for.told)
+
+    @property
+    def form(self) -> type[BaseModel]:
+        """The form that an answer has to have."""
+        return Pairs if self.task == "questions" else self._answer_form()
+
+    def read_text(self, text: str) -> Draft:
+        """Reads what the model has answered, strictly."""
+        return read_questions(text) if self.task == "questions" else read_answer(text, self._answer_form())
+
+    def _answer_form(self) -> type[Answer]:
+        return answer_form(self.forms, self.languages, self._prompt.ambiguities)
 
     def facts(self) -> dict[str, Any]:
         told = {name: self.headings.get(name, "") for name in self.needs}
         facts = super().facts()
         del facts["cues"]  # `told` has them
+        for name in ("forms", "languages", "form_set"):  # `asked` has them; without them, a fingerprint is as it was
+            del facts[name]
+        if self._asked_for:
+            facts["asked"] = self._asked_for.digest
         return {**facts, "prompt": [self._prompt.name, self._prompt.digest], "told": told}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from model_handlers import weights
 from model_handlers.base import Loaded, in_parts, pick_device, retryable
-from model_handlers.llm import LanguageWriter, read_answer
+from model_handlers.llm import LanguageWriter
 from model_handlers.weights import ModelError
 from model_handlers.writers import Brief, CaptionWriter, Draft
 
@@ -112,12 +112,12 @@ class LocalWriter(LanguageWriter):
             )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
             raise ModelError(
-                f"caption: model {self.model!r} cannot be loaded from {folder} ({type(error).__name__}: {error}). "
+                f"{self.task}: model {self.model!r} cannot be loaded from {folder} ({type(error).__name__}: {error}). "
                 f"{self.advice}"
             ) from error
         if info["missing_keys"]:  # transformers fills them with random numbers and goes on
             missing = ", ".join(sorted(info["missing_keys"])[:3])
-            raise ModelError(f"caption: {folder} is not a whole {type(model).__name__} (missing: {missing})")
+            raise ModelError(f"{self.task}: {folder} is not a whole {type(model).__name__} (missing: {missing})")
         ends = _ends(model, tokenizer, folder)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = ends[0]
@@ -155,7 +155,7 @@ class LocalWriter(LanguageWriter):
             answers = in_parts(
                 batch,
                 lambda some: self._answers([prompts[n] for n in some], [self._seed(briefs[n]) for n in some], model),
-                "caption",
+                self.task,
             )
             for number, answer, seconds in answers:
                 if isinstance(answer, Exception):
@@ -182,7 +182,7 @@ class LocalWriter(LanguageWriter):
         for prompt, row in zip(prompts, output[:, length:].tolist(), strict=True):
             # What follows the end token was padded so that the batch's answers are of one length.
             said = next((row[:at] for at, token in enumerate(row) if token in model.ends), row)
-            draft = read_answer(tokenizer.decode(said, skip_special_tokens=True))
+            draft = self.read_text(tokenizer.decode(said, skip_special_tokens=True))
             drafts.append(replace(draft, tokens_in=len(prompt), tokens_out=min(len(said) + 1, len(row))))
         return drafts
 
@@ -235,15 +235,15 @@ class LocalWriter(LanguageWriter):
         except TemplateError:  # some templates refuse the role
             pass
         except ValueError as error:
-            raise ModelError(f"caption: {folder} has no chat template ({error}). {self.advice}") from error
+            raise ModelError(f"{self.task}: {folder} has no chat template ({error}). {self.advice}") from error
         try:
             self._rendered(_without_system(messages), tokenizer)
         except (TemplateError, ValueError) as error:
-            raise ModelError(f"caption: the chat template of {folder} fails ({error}). {self.advice}") from error
+            raise ModelError(f"{self.task}: the chat template of {folder} fails ({error}). {self.advice}") from error
         return False
 
     def _explained(self, error: ModelError) -> ModelError:
-        return ModelError(f"caption: {error}. {self.advice}")
+        return ModelError(f"{self.task}: {error}. {self.advice}")
 
 
 class _Chooser:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from model_handlers.base import AudioCue, Example, Items, pick_device
 from model_handlers.chat import checked
+from model_handlers.separation import StemCue
 from model_handlers.transcript import RATE, Heard, later, segments, to_items
-from model_handlers.views import Audio
+from model_handlers.views import Audio, Stems
 from model_handlers.weights import ModelError, check_whole, reading
-
-WINDOW_S = 30  # what Whisper hears at once
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,12 @@ class Recogniser:
 
 
 @dataclass(kw_only=True)
-class Speech(AudioCue[Recogniser]):
+class Speech(StemCue, AudioCue[Recogniser]):
     """What is said: an item ``no speech`` with that probability; if anything is, its language, and an item a segment.
 
     The language is an item ``language en`` with its probability; a segment has its times and the geometric mean of its
-    tokens' probabilities. A clip is heard in windows of 30 s, so a word may be torn apart there.
+    tokens' probabilities. A clip is heard in windows as long as what the model hears at once (30 s for those that are
+    published), so a word may be torn apart there.
 
     Attributes:
         language: what is spoken, ISO 639-1; empty to have it recognised.
@@ -61,9 +61,9 @@ class Speech(AudioCue[Recogniser]):
             raise ValueError(f"{self.name}: no_speech_above is {self.no_speech_above}; it has to be within 0 and 1")
 
     @property
-    def view(self) -> Audio:
-        """16 kHz mono."""
-        return Audio(RATE, self.decoder)
+    def view(self) -> Audio | Stems:
+        """16 kHz mono: the whole, or its stems."""
+        return self.sound(RATE, self.decoder)
 
     def load(self) -> Recogniser:
         """Loads model and processor; raises `ModelError` where something lacks or does not fit."""
@@ -94,11 +94,12 @@ class Speech(AudioCue[Recogniser]):
 
     def predict(self, batch: Sequence[Example], model: Recogniser) -> list[Items]:
         """Listens to audio, each float32 of shape (samples,)."""
-        clips = [checked(cast(np.ndarray, example.view)) for example in batch]
+        clips = [checked(self.heard(example.view)) for example in batch]
+        window = model.processor.feature_extractor.n_samples
         windows = [
-            (number, start, clip[start : start + WINDOW_S * RATE])
+            (number, start, clip[start : start + window])
             for number, clip in enumerate(clips)
-            for start in range(0, len(clip), WINDOW_S * RATE)
+            for start in range(0, len(clip), window)
         ]
         heard: list[list[Heard]] = [[] for _ in clips]
         for first in range(0, len(windows), self.batch_size):

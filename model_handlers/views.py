@@ -60,7 +60,41 @@ class AudioVideo:
     rate: int = 16_000
 
 
-View = Listing | Header | MiddleFrame | Audio | AudioVideo
+@dataclass(frozen=True)
+class Moments:
+    """A few frames with their times: what is shown at 0, `every_s`, 2·`every_s` … seconds. Gives a `MomentsView`.
+
+    Attributes:
+        every_s: seconds from one to the next.
+        most: how many, at most; where a clip would have more, so many are spread evenly over it.
+        short_side: pixels of the shorter side after scaling (bilinear, aspect ratio kept); smaller frames stay as they
+            are.
+    """
+
+    every_s: float = 1.0
+    most: int = 32
+    short_side: int = 360
+
+
+@dataclass(frozen=True)
+class Stems:
+    """What is sung or spoken in a clip, apart from the rest, as mono audio. Gives a `StemsView`.
+
+    The decoder gives the whole (`mixture`), and a model takes it apart before the cues see it
+    (`model_handlers.separation`).
+
+    Attributes:
+        separator: the fingerprint of that model, so that a cue's own changes with it.
+        mixture: what it has to be given.
+        rate: samples per second of the result, in Hz.
+    """
+
+    separator: str
+    mixture: Audio
+    rate: int = 16_000
+
+
+View = Listing | Header | MiddleFrame | Audio | AudioVideo | Moments | Stems
 
 
 @dataclass(frozen=True)
@@ -92,4 +126,30 @@ class AudioVideoView:
     audio: np.ndarray
 
 
-Decoded = Listed | MediaInfo | np.ndarray | AudioVideoView
+@dataclass(frozen=True)
+class MomentsView:
+    """A few frames of a clip.
+
+    Attributes:
+        frames: uint8 RGB, upright, shape (n, height, width, 3) with n of at least 1.
+        times_s: when each of them is on the screen, in seconds from the clip's start, rising; float64 of shape (n,).
+    """
+
+    frames: np.ndarray
+    times_s: np.ndarray
+
+
+@dataclass(frozen=True)
+class StemsView:
+    """A clip's sound in two parts that add up to the whole.
+
+    Attributes:
+        vocals: what is sung or spoken: float32, shape (samples,).
+        rest: everything else, the same.
+    """
+
+    vocals: np.ndarray
+    rest: np.ndarray
+
+
+Decoded = Listed | MediaInfo | np.ndarray | AudioVideoView | MomentsView | StemsView

@@ -99,7 +99,6 @@ def test_a_copy_in_another_worker_writes_a_file_of_its_own(tmp_path: Path) -> No
 
 
 def test_in_a_bucket_answers_are_kept_at_the_next_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("google.cloud.storage")
     with storage() as address:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
         monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from model_handlers.base import Item
 from model_handlers.writers import SoundEvent
 from transforms import checks as module
-from transforms.checks import NAMES, QUOTED, Checks, Subject, complaint, wording
+from transforms.bans import QUOTED
+from transforms.checks import NAMES, Checks, Subject, complaint, wording
 
 GOOD = [line for line in (Path(__file__).parent / "good_captions.txt").read_text(encoding="utf-8").splitlines() if line]
 CUES = {"audio_tags": (Item("Dog", 0.9), Item("Wind", 0.4)), "image_caption": (Item("a man and a dog on a beach"),)}

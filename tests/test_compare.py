@@ -24,7 +24,7 @@ from transforms import versions
 from transforms.avro import avro_schema, read_avro, to_record
 from transforms.ingest import ClipSource
 from transforms.publish import OUTCOMES, manifest
-from transforms.records import Caption, Clip, Cue, Failure, Rejection
+from transforms.records import Caption, Clip, Cue, Failure, Rejection, Version
 
 Outcome = Caption | Rejection | Failure
 
@@ -144,6 +144,7 @@ def difference(tmp_path: Path, old: Outcome, new: Outcome, **facts: Any) -> tupl
 A = clip("a")
 SILENT = Rejection(A, "silent", "-70 dBFS", caption(A).cues)
 BROKEN = Failure(A, "tags", "no sound")
+SHORT, OTHER_VERSIONS = Version("short", "en", "A dog."), "versions: others (forms, languages or ambiguities)"
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,9 @@ BROKEN = Failure(A, "tags", "no sound")
         (caption(A), replace(caption(A), cues=caption(A).cues[:1]), "details", {"place: cue removed"}),
         (replace(caption(A), cues=caption(A).cues[1:]), caption(A), "details", {"tags: cue added"}),
         (caption(A), replace(caption(A), writer="writer:2"), "details", {"writer: another model or parameters"}),
+        (caption(A), replace(caption(A), versions=(SHORT,)), "details", {OTHER_VERSIONS}),
+        (replace(caption(A), versions=(SHORT,)), replace(caption(A), versions=(SHORT,)), "unchanged", set()),
+        (caption(A), replace(caption(A), ambiguities=("a dog or a fox",)), "details", {OTHER_VERSIONS}),
         (caption(A), caption(clip("a", labels=("Cat",))), "details", {"clip: other labels"}),
         (caption(A), caption(clip("a", start_s=1.0)), "details", {"clip: another stretch of its file"}),
         (

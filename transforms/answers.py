@@ -30,6 +30,8 @@ def written_key(brief: Brief, writer: str) -> str:
     told: list[Any] = [brief.clip_id, writer, cues]
     if brief.attempts:
         told.append([attempt.answer for attempt in brief.attempts])  # another complaint is no reason to pay again
+    if brief.caption:
+        told.append({"caption": brief.caption})
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

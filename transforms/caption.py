@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.pvalue import TaggedOutput
 
 from model_handlers.base import Item, Items
+from model_handlers.forms import Asked
 from model_handlers.writers import Attempt, Brief, CaptionWriter, Draft
-from transforms import telemetry
-from transforms.answers import Answers, written, written_key
+from transforms.answers import written_key
 from transforms.checks import Checks, Subject, complaint
 from transforms.progress import Tick
-from transforms.records import Caption, CueSheet, Failure, Rejection, Spent, Written
+from transforms.records import Caption, CueSheet, Failure, Rejection, Version, Written
+from transforms.rounds import in_rounds
 from transforms.store import Store
 
 UNREADABLE = "unreadable"
@@ -34,6 +34,7 @@ class Terms:
         names_events: whether the writer says what its captions rest on.
         model: the language model that writes, if any.
         prompt: the name of its prompt.
+        asked: in which other forms and languages it writes each caption.
     """
 
     writer: str
@@ -42,11 +43,12 @@ class Terms:
     names_events: bool = False
     model: str = ""
     prompt: str = ""
+    asked: Asked = field(default_factory=Asked)
 
     @classmethod
     def of(cls, writer: CaptionWriter, checks: Checks) -> Terms:
         """Those of a profile's writer and checks."""
-        return cls(writer.fingerprint(), writer.needs, checks, writer.names_events, *writer.told_by)
+        return cls(writer.fingerprint(), writer.needs, checks, writer.names_events, *writer.told_by, writer.asked)
 
 
 def brief(sheet: CueSheet, needs: tuple[str, ...]) -> Brief:
@@ -106,6 +108,8 @@ def settle(sheet: CueSheet, terms: Terms) -> Caption | Rejection | Failure | Bri
                 terms.writer,
                 sheet.cues,
                 events=answer.events,
+                versions=_versions(answer, terms.checks.language),
+                ambiguities=answer.ambiguities,
                 attempts=attempts,
                 model=terms.model,
                 prompt=terms.prompt,
@@ -118,12 +122,33 @@ def settle(sheet: CueSheet, terms: Terms) -> Caption | Rejection | Failure | Bri
 
 
 def judged(answer: Draft, asked: Brief, terms: Terms) -> Attempt | None:
-    """Why an answer is no caption, as the writer is told; ``None`` where it is one."""
+    """Why an answer will not do, as the writer is told; ``None`` where caption and versions pass all checks.
+
+    The attempt has the caption whichever text failed: so another complaint about the same answer is no reason to ask,
+    and pay, again (`answers.written_key`).
+    """
     if answer.unreadable:
         return Attempt(answer.unreadable, UNREADABLE, NOT_THE_FORM)
-    subject = Subject(asked.clip_id, answer.caption, answer.events, asked.cues, terms.names_events)
-    found = complaint(subject, terms.checks)
-    return Attempt(answer.caption, *found) if found else None
+    for which, subject in subjects(answer, asked, terms):
+        if found := complaint(subject, terms.checks):
+            name, wrong = found
+            return Attempt(answer.caption, name, f"{which}: {wrong}" if which else wrong)
+    return None
+
+
+def subjects(answer: Draft, asked: Brief, terms: Terms) -> Iterator[tuple[str, Subject]]:
+    """What the checks look at: the caption, and then, with its name, each form and each translation of it."""
+    caption = Subject(asked.clip_id, answer.caption, answer.events, asked.cues, terms.names_events)
+    forms = {form.name: form for form in terms.asked.forms}
+    yield "", caption
+    for version in answer.versions:
+        of = replace(caption, caption=version.text, grounded=False, form=forms.get(version.form))
+        yield version.language or version.form, replace(of, language=version.language)
+
+
+def _versions(answer: Draft, language: str) -> tuple[Version, ...]:
+    """Those that say something, each with its language."""
+    return tuple(replace(version, language=version.language or language) for version in answer.versions if version.text)
 
 
 @dataclass
@@ -141,20 +166,7 @@ class WriteCaptions(beam.PTransform):
 
     def expand(self, sheets: beam.PCollection[CueSheet]) -> dict[str, beam.PCollection]:
         terms = Terms.of(self.writer, self.checks)
-        answers, folder = Answers(self.store, terms.writer), self.store.asked_folder(terms.writer)
-        writer = self.writer.for_run(self.run, answers, folder)
-        settled = [sheets | "settle" >> Settle(terms)]
-        costs = []
-        for again in range(1, self.checks.tries + 1):
-            nth = f" {again}" if again > 1 else ""
-            answered = (
-                settled[-1].open
-                | f"write{nth}" >> RunInference(KeyedModelHandler(writer))
-                | f"answered{nth}" >> beam.Map(_answered, terms.writer)
-                | f"checkpoint{nth}" >> beam.Reshuffle()  # a bundle that is tried again asks for one round only
-            )
-            costs.append(answered | f"costs{nth}" >> beam.Map(_cost, again == 1))
-            settled.append(answered | f"check{nth}" >> Settle(terms))
+        settled, costs = in_rounds(sheets, lambda: Settle(terms), self.writer, self.checks.tries, self.store, self.run)
         ended = {
             name: [some[name] | f"{name} {nth}" >> Tick("caption", self.progress) for nth, some in enumerate(settled)]
             | name >> beam.Flatten()
@@ -183,18 +195,3 @@ def _settled(sheet: CueSheet, terms: Terms) -> Iterator[Any]:
             yield TaggedOutput("rejected", rejection)
         case Failure() as failure:
             yield TaggedOutput("failed", failure)
-
-
-def _answered(element: tuple[tuple[CueSheet, Brief], Draft], writer: str) -> CueSheet:
-    (sheet, asked), draft = element
-    spent = Spent(1, draft.seconds, 0.0, draft.tokens_in, draft.tokens_out, draft.dollars)
-    telemetry.answered(sheet.clip.clip_id, spent, draft.error, draft.retryable)
-    telemetry.count("caption", "asked_again", bool(asked.attempts))
-    return replace(sheet, written=(*sheet.written, written(asked, draft, writer)))
-
-
-def _cost(sheet: CueSheet, first: bool) -> tuple[str, Spent]:
-    """Of the sheet's last answer. A clip counts once, however often it was asked about."""
-    last = sheet.written[-1]
-    answered = not last.retryable  # else it cost nothing, and says nothing of what an answer costs
-    return "caption", Spent(int(first and answered), last.seconds, 0.0, last.tokens_in, last.tokens_out, last.dollars)

@@ -18,11 +18,13 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from model_handlers.base import Items
-from model_handlers.llm import UNSEEN, harmless
+from model_handlers.forms import Form
+from model_handlers.llm import UNSEEN
 from model_handlers.writers import SoundEvent
 from transforms import words
+from transforms.bans import facet, gender_age, moods, quoted, sight_only, topic, uncertainty
+from transforms.evidence import borne_out, shares
 
-QUOTED = 40  # letters of a caption that a complaint quotes
 LONGEST_WORD = 30  # letters; "high-pitched", "counterclockwise" and the like stay well below
 TRANSCRIBED = 4  # words in a row that count as quoting
 TELLING = 5  # words of an event that tell its language
@@ -53,10 +55,14 @@ class Checks:
         most_words: of a caption.
         speech: what a caption may tell of speech: nothing at all, that somebody speaks, or what is said as well.
         transcripts: cues that hold what is said.
+        sight: cues of what is seen; they may tell what makes a sound of a general kind, and nothing else. Empty where
+            that is not checked.
+        places: those of them that may be named all the same: where it sounds.
         boilerplate: share of clips whose caption may hold a phrase like "creating a lively atmosphere". Which clips
             hangs on their ids, so that the share holds over any dataset and stays the same in every run.
         copies: captions of one `wording` at most, over the whole dataset; 0 for any number.
         off: names of checks that do not run.
+        on: names of checks that run only where they are asked for (`ON_REQUEST`).
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -67,9 +73,12 @@ class Checks:
     most_words: Annotated[int, Field(ge=1)] = 50
     speech: Literal["none", "mention", "quote"] = "mention"
     transcripts: tuple[str, ...] = ("speech",)
+    sight: tuple[str, ...] = ()
+    places: tuple[str, ...] = ("place",)
     boilerplate: Annotated[float, Field(ge=0, le=1)] = 0.05
     copies: Annotated[int, Field(ge=0)] = 0
     off: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.most_words < self.least_words:
@@ -78,6 +87,8 @@ class Checks:
             raise ValueError(f"language {self.language!r} cannot be told; there are {', '.join(sorted(_scores('a')))}")
         if unknown := [name for name in self.off if name not in NAMES]:
             raise ValueError(f"off: there is no check {unknown[0]!r}; there are {', '.join(NAMES)}")
+        if unknown := [name for name in self.on if name not in ON_REQUEST]:
+            raise ValueError(f"on: there is no such check {unknown[0]!r}; there are {', '.join(ON_REQUEST)}")
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,8 @@ class Subject:
         events: what it rests on, as its writer says.
         cues: what the writer was told, by cue name.
         grounded: whether the writer names events at all.
+        form: that the text is in; ``None`` for the caption itself.
+        language: of the text, where it is a translation; empty for the profile's.
     """
 
     clip_id: str
@@ -97,15 +110,19 @@ class Subject:
     events: tuple[SoundEvent, ...]
     cues: Mapping[str, Items]
     grounded: bool = True
+    form: Form | None = None
+    language: str = ""
 
 
 Check = Callable[[Subject, Checks], str]
 
 
 def complaint(subject: Subject, checks: Checks) -> tuple[str, str] | None:
-    """The name of the first check that a caption fails, and what is wrong; ``None`` where it passes all."""
-    for name, check in _CHECKS.items():
-        if name not in checks.off and (wrong := check(subject, checks)):
+    """The name of the first check that a text fails, and what is wrong; ``None`` where it passes all that run."""
+    english = _is_english(subject, checks)
+    for name, check in {**_CHECKS, **_ON_REQUEST}.items():
+        runs = name in checks.on if name in _ON_REQUEST else name not in checks.off
+        if runs and (english or name not in _OF_ENGLISH) and (wrong := check(subject, checks)):
             return name, wrong
     return None
 
@@ -122,14 +139,17 @@ def wording(caption: str) -> str:
 
 def length(subject: Subject, checks: Checks) -> str:
     """Too few words, too many, or one that is none."""
-    found = words.tokens(subject.caption)
-    if len(found) < checks.least_words:
-        return f"It has {len(found)} words; write one sentence of at least {checks.least_words} words."
-    if len(found) > checks.most_words:
-        return f"It has {len(found)} words; write one sentence of at most {checks.most_words} words."
+    if subject.form and subject.form.about and not subject.caption.strip():
+        return ""  # the clip has nothing of what the form is about
+    found, (least, most) = words.tokens(subject.caption), _limits(subject, checks)
+    what = "one sentence" if subject.form is None else "a text"
+    if len(found) < least:
+        return f"It has {len(found)} words; write {what} of at least {least} words."
+    if len(found) > most:
+        return f"It has {len(found)} words; write {what} of at most {most} words."
     longest = max((part for word in subject.caption.split() for part in word.split("-")), key=len, default="")
     if len(longest) > LONGEST_WORD and not _unspaced(longest):
-        return f'"{_quoted(longest)}" is no word; write a plain sentence.'
+        return f'"{quoted(longest)}" is no word; write a plain sentence.'
     return ""
 
 
@@ -145,13 +165,13 @@ def markup(subject: Subject, checks: Checks) -> str:
         )
         return f"It contains {what}; write plain words and punctuation in one line, without any formatting."
     if link := _LINK.search(caption.lower()):
-        return f'It contains a link or code ("{_quoted(link.group())}"); write only what can be heard.'
+        return f'It contains a link or code ("{quoted(link.group())}"); write only what can be heard.'
     if "--" in caption or caption[:1] in {"-", "–", "—", "•", "·", "…"} or re.match(r"\d+[.)]\s", caption):
         return "It looks like an entry of a list; write one plain sentence without a mark before it."
     if len(caption) > 1 and caption[0] in _QUOTES | {"'", "‘", "‹"} and caption[-1] in _QUOTES | {"'", "’", "›"}:
         return "The whole sentence is in quotation marks; write it without them."
     if foreign := next((word for word in caption.split() if _mixes_alphabets(word)), ""):
-        return f'The word "{_quoted(foreign)}" mixes letters of different alphabets; write it with those of one.'
+        return f'The word "{quoted(foreign)}" mixes letters of different alphabets; write it with those of one.'
     return ""
 
 
@@ -169,20 +189,19 @@ def numbers(subject: Subject, checks: Checks) -> str:
     found = next((c for c in rest if c.isnumeric() and not c.isalpha()), "")
     if found or "%" in text or "‰" in text:
         return "It contains a number; leave out scores, probabilities and times, and write small counts as words."
-    if said := words.NUMBERS.first(text):
-        return f'Leave out "{_quoted(said)}": a listener hears no scores, probabilities or measures.'
+    if _is_english(subject, checks) and (said := words.NUMBERS.first(text)):
+        return f'Leave out "{quoted(said)}": a listener hears no scores, probabilities or measures.'
     return ""
 
 
 def language(subject: Subject, checks: Checks) -> str:
-    """Another language than the profile's. Short captions get the benefit of the doubt (`OTHER_LANGUAGE`)."""
-    if not checks.language or not subject.caption.strip():
+    """Another language than is wanted. Short captions get the benefit of the doubt (`OTHER_LANGUAGE`)."""
+    wanted = subject.language or checks.language
+    if not wanted or not subject.caption.strip():
         return ""
     scores = _scores(subject.caption[:2000])
-    if max(scores.values()) - scores.get(checks.language, -math.inf) > OTHER_LANGUAGE:
-        return (
-            f'It is not in the language that is wanted; write it in the language with the ISO code "{checks.language}".'
-        )
+    if max(scores.values()) - scores.get(wanted, -math.inf) > OTHER_LANGUAGE:
+        return f'It is not in the language that is wanted; write it in the language with the ISO code "{wanted}".'
     return ""
 
 
@@ -190,28 +209,28 @@ def assistant_speak(subject: Subject, checks: Checks) -> str:
     """An assistant's talk to its user, or instructions to whoever reads the caption."""
     text = words.plain(subject.caption)
     if said := words.OPENING.opens(text) or words.ASSISTANT_SPEAK.first(text):
-        return f'"{_quoted(said)}" is no part of a caption; write nothing but one sentence that says what can be heard.'
+        return f'"{quoted(said)}" is no part of a caption; write nothing but one sentence that says what can be heard.'
     return ""
 
 
 def cue_speak(subject: Subject, checks: Checks) -> str:
     """Talk of what the caption was made from, instead of what is heard."""
     if said := words.CUE_SPEAK.first(words.plain(subject.caption)):
-        return f'Do not mention "{_quoted(said)}": write what is heard, not what it was told or recorded by.'
+        return f'Do not mention "{quoted(said)}": write what is heard, not what it was told or recorded by.'
     return ""
 
 
 def colours(subject: Subject, checks: Checks) -> str:
     """Colours of things; those of noise pass."""
     if said := words.COLOURS.first(words.plain(subject.caption)):
-        return f'"{_quoted(said)}" cannot be heard; leave out colours.'
+        return f'"{quoted(said)}" cannot be heard; leave out colours.'
     return ""
 
 
 def inaudible(subject: Subject, checks: Checks) -> str:
     """Other words for what only eyes can tell."""
     if said := words.INAUDIBLE.first(words.plain(subject.caption)):
-        return f'"{_quoted(said)}" tells what is seen; write only what a listener with closed eyes would notice.'
+        return f'"{quoted(said)}" tells what is seen; write only what a listener with closed eyes would notice.'
     return ""
 
 
@@ -220,7 +239,7 @@ def boilerplate(subject: Subject, checks: Checks) -> str:
     said = words.BOILERPLATE.first(words.plain(subject.caption))
     if not said or _drawn(subject.clip_id) < checks.boilerplate:
         return ""
-    return f'"{_quoted(said)}" says nothing about the sounds; leave it out and name the sounds alone.'
+    return f'"{quoted(said)}" says nothing about the sounds; leave it out and name the sounds alone.'
 
 
 def quoted_speech(subject: Subject, checks: Checks) -> str:
@@ -229,7 +248,7 @@ def quoted_speech(subject: Subject, checks: Checks) -> str:
         return ""
     text = words.plain(subject.caption)
     if checks.speech == "none" and (said := words.SPEECH.search(text)):
-        return f'Do not mention speech at all, as "{_quoted(said.group())}" does; write only about the other sounds.'
+        return f'Do not mention speech at all, as "{quoted(said.group())}" does; write only about the other sounds.'
     if _QUOTES & set(subject.caption) or _QUOTED_APOSTROPHES.search(text):
         return "It contains quotation marks; say that somebody speaks, never what is said."
     if _transcribed(subject, checks):
@@ -247,14 +266,14 @@ def unsupported(subject: Subject, checks: Checks) -> str:
     if not subject.events:
         return "No events are listed; list each sound of the sentence with the names of the cues that say so."
     told = {name for name, items in subject.cues.items() if items}
-    known = _evidence(subject, checks)
+    known = borne_out(subject.cues, checks.transcripts, checks.language)
     for event in subject.events:
         if not told & set(event.cues):
-            return f'The event "{_quoted(event.text)}" names no cue that was given; name one, or leave the event out.'
+            return f'The event "{quoted(event.text)}" names no cue that was given; name one, or leave the event out.'
         if _no_sound(event.text, checks):
-            return f'The event "{_quoted(event.text)}" is no sound; list only what is heard, in a few plain words.'
-        if not _shares(words.stems(event.text, checks.language), known):
-            return f'No cue speaks of "{_quoted(event.text)}"; leave it out, or call it what the cues call it.'
+            return f'The event "{quoted(event.text)}" is no sound; list only what is heard, in a few plain words.'
+        if not shares(words.stems(event.text, checks.language), known):
+            return f'No cue speaks of "{quoted(event.text)}"; leave it out, or call it what the cues call it.'
     return ""
 
 
@@ -273,14 +292,30 @@ _CHECKS: dict[str, Check] = {
         inaudible,
         boilerplate,
         unsupported,
+        sight_only,
+        facet,
     )
 }
+_ON_REQUEST: dict[str, Check] = {check.__name__: check for check in (uncertainty, gender_age, moods, topic)}
 NAMES: tuple[str, ...] = tuple(_CHECKS)
+ON_REQUEST: tuple[str, ...] = tuple(_ON_REQUEST)
+# These look for English words.
+_OF_ENGLISH = {"assistant_speak", "cue_speak", "colours", "inaudible", "boilerplate", "facet", *ON_REQUEST}
 
 
-def _quoted(text: str) -> str:
-    shown = harmless(text).replace('"', "'")
-    return shown if len(shown) <= QUOTED else shown[: QUOTED - 1] + "…"
+def _is_english(subject: Subject, checks: Checks) -> bool:
+    """Whether a text is to be in English, or may be."""
+    return (subject.language or checks.language) in ("", "en")
+
+
+def _limits(subject: Subject, checks: Checks) -> tuple[int, int]:
+    """Words that a text has at least and at most. A translation may have half as many, or twice: of some languages
+    each letter counts as a word."""
+    if subject.form:
+        return subject.form.least_words, subject.form.most_words
+    if subject.language:
+        return -(-checks.least_words // 2), 2 * checks.most_words
+    return checks.least_words, checks.most_words
 
 
 def _scores(text: str) -> dict[str, float]:
@@ -333,17 +368,6 @@ def _transcribed(subject: Subject, checks: Checks) -> bool:
     return False
 
 
-def _evidence(subject: Subject, checks: Checks) -> set[str]:
-    """Stems of all that the cues say, but for transcripts, which are evidence of speech only."""
-    known: set[str] = set()
-    for name, items in subject.cues.items():
-        if items and name in checks.transcripts:
-            known.add(words.stem("speech"))
-        else:
-            known.update(*(words.stems(item.text, checks.language) for item in items))
-    return known
-
-
 def _no_sound(text: str, checks: Checks) -> bool:
     """Whether an event is no plain name of a sound. Tags have round brackets; a few words tell no language."""
     alone = Subject("", text, (), {}, False)
@@ -353,14 +377,3 @@ def _no_sound(text: str, checks: Checks) -> bool:
         return True
     count = len(words.tokens(text))
     return count > checks.most_words or (count >= TELLING and bool(language(alone, checks)))
-
-
-def _shares(some: set[str], known: set[str]) -> bool:
-    """Whether a stem is among the known ones, or one begins the other, as "thunder" does "thunderstorm"."""
-    if some & known:
-        return True
-    return any(
-        min(len(one), len(other)) >= 4 and (one.startswith(other) or other.startswith(one))
-        for one in some
-        for other in known
-    )

@@ -22,7 +22,8 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from model_handlers.base import CueHandler, Example, Prediction, num_bytes
-from model_handlers.views import Audio, AudioVideo, Decoded, Header, Listed, Listing, MiddleFrame, View
+from model_handlers.separation import Separated, Separation, StemCue
+from model_handlers.views import Audio, AudioVideo, Decoded, Header, Listed, Listing, MiddleFrame, Moments, Stems, View
 from transforms import telemetry
 from transforms.decoder import Decoder, shared_decoder
 from transforms.fetch import open_media
@@ -34,6 +35,9 @@ from transforms.store import Keep, Store
 
 # Views decoded ahead of the models: enough to keep the decoder busy, few enough to keep memory flat.
 AHEAD = 2
+
+SEPARATION = "separation"  # how the separator's costs and metrics are called
+_WHOLE = "to separate"  # an output of `DecodeView`; no cue is called so
 
 
 def view_label(view: View) -> str:
@@ -49,6 +53,10 @@ def view_label(view: View) -> str:
             return f"audio {rate} Hz" if decoder == "pyav" else f"audio {rate} Hz by {decoder}"
         case AudioVideo(fps=fps, short_side=short_side, crop=crop, rate=rate):
             return f"AV {short_side} to {crop} px {fps} fps {rate} Hz"
+        case Moments(every_s=every_s, most=most, short_side=short_side):
+            return f"{most} moments every {every_s:g} s {short_side} px"
+        case Stems(mixture=mixture, rate=rate):
+            return f"stems {rate} Hz of {view_label(mixture)}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,8 @@ class ShowClips(beam.PTransform):
 
     Decoded media stays inside this composite: the stage begins with a reshuffle of clip references and ends with
     findings, each of them kept in the store before it goes on. Whoever gives resource hints gives them to all of it:
-    between steps of unequal hints media would be written to a disk and read again.
+    between steps of unequal hints media would be written to a disk and read again. Where the view is of stems, a clip
+    is taken apart here too, once for all of its cues.
     """
 
     handlers: tuple[CueHandler, ...]
@@ -158,19 +167,33 @@ class ShowClips(beam.PTransform):
         decoded = (
             clips
             | "spread clips" >> beam.Reshuffle()
-            | "decode" >> beam.ParDo(decode).with_outputs("costs", *infos, main="without")
+            | "decode" >> beam.ParDo(decode).with_outputs("costs", _WHOLE, *infos, main="without")
         )
         # Each branch ticks by itself: behind a Flatten, Beam's local runner would wait for all of them.
         findings = [decoded.without | "keep without" >> Keep(self.store) | "without" >> Tick(folder=self.progress)]
+        shown, costs = decoded, decoded.costs
+        if isinstance(self.view, Stems):
+            shown = (
+                decoded[_WHOLE]
+                | "separate sound" >> RunInference(self._separation(self.view))
+                | "stems" >> beam.ParDo(HandOut(tuple(infos.values()))).with_outputs("costs", *infos, main="without")
+            )
+            unheard = shown.without | "keep unseparated" >> Keep(self.store)
+            findings.append(unheard | "unseparated" >> Tick(folder=self.progress))
+            costs = (decoded.costs, shown.costs) | "decoded and separated" >> beam.Flatten()
         for handler in self.handlers:
             findings.append(
-                decoded[handler.name]
+                shown[handler.name]
                 | handler.name >> RunInference(handler)
                 | f"{handler.name} finding" >> beam.Map(to_finding, infos[handler.name])
                 | f"keep {handler.name}" >> Keep(self.store, handler.batch_size)
                 | f"{handler.name} done" >> Tick(handler.name, self.progress)
             )
-        return {"findings": findings | "all findings" >> beam.Flatten(), "costs": decoded.costs}
+        return {"findings": findings | "all findings" >> beam.Flatten(), "costs": costs}
+
+    def _separation(self, view: Stems) -> Separation:
+        separator = next(h.separator for h in self.handlers if isinstance(h, StemCue) and h.separator)
+        return Separation(separator=separator, rate=view.rate)
 
 
 def _lacking(work: Work, names: tuple[str, ...]) -> Iterator[tuple[Clip, tuple[str, ...]]]:
@@ -181,12 +204,14 @@ def _lacking(work: Work, names: tuple[str, ...]) -> Iterator[tuple[Clip, tuple[s
 class DecodeView(beam.DoFn):
     """(Clip, names of cues) → `Example`s of one view, one for each of the cues and by its name, decoded ahead.
 
-    A clip without the view's track gives a skipped finding for each cue, one that cannot be decoded a failed one; both
-    leave by the main output. ``costs`` are ("decode <view>", `Spent`), one for each clip.
+    Where the view is of stems there is one (`Example`, names of cues) of the whole, to be taken apart. A clip without
+    the view's track gives a skipped finding for each cue, one that cannot be decoded a failed one; both leave by the
+    main output. ``costs`` are ("decode <view>", `Spent`), one for each clip.
     """
 
     def __init__(self, view: View, infos: tuple[CueInfo, ...], limits: Limits):
         self.view, self.limits = view, limits
+        self.decoded = view.mixture if isinstance(view, Stems) else view
         self.infos = {info.name: info for info in infos}
 
     def setup(self) -> None:
@@ -197,7 +222,7 @@ class DecodeView(beam.DoFn):
 
     def process(self, element: tuple[Clip, tuple[str, ...]]) -> Iterator[Any]:
         clip, names = element
-        self.pending.append((_Pending(clip, self.decoder, self.view), names))
+        self.pending.append((_Pending(clip, self.decoder, self.decoded), names))
         if len(self.pending) > AHEAD:
             yield from self._finish(*self.pending.popleft())
 
@@ -223,11 +248,35 @@ class DecodeView(beam.DoFn):
             yield from (self.infos[name].finding(clip_id, of, **what) for name in names)
         else:
             telemetry.count(step, "bytes_decoded", num_bytes(example.view))
-            for name in names:
-                yield TaggedOutput(name, example)
+            if isinstance(self.view, Stems):
+                yield TaggedOutput(_WHOLE, (example, names))
+            else:
+                yield from (TaggedOutput(name, example) for name in names)
         telemetry.count(step, "bytes_fetched", pending.fetched)
         telemetry.worked(step, clip_id, pending.seconds, *failed)
         yield TaggedOutput("costs", (step, Spent(seconds=pending.seconds)))
+
+
+class HandOut(beam.DoFn):
+    """`Separated` → `Example`s of stems, one for each of the cues and by its name, as `DecodeView` gives them.
+
+    A clip that could not be taken apart gives a failed finding for each cue, by the main output. ``costs`` are
+    ("separation", `Spent`), one for each clip.
+    """
+
+    def __init__(self, infos: tuple[CueInfo, ...]):
+        self.infos = {info.name: info for info in infos}
+
+    def process(self, parted: Separated) -> Iterator[Any]:
+        example = parted.example
+        for name in parted.cues:
+            if parted.error:
+                what = {"error": f"{SEPARATION}: {parted.error}", "retryable": parted.retryable}
+                yield self.infos[name].finding(example.clip_id, example.subject, **what)
+            else:
+                yield TaggedOutput(name, example)
+        telemetry.worked(SEPARATION, example.clip_id, parted.seconds, parted.error, parted.retryable)
+        yield TaggedOutput("costs", (SEPARATION, Spent(1, parted.seconds, parted.seconds if parted.on_gpu else 0.0)))
 
 
 class _Pending:

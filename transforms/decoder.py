@@ -35,13 +35,24 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
-from model_handlers.views import Audio, AudioVideo, AudioVideoView, Decoded, Header, MediaInfo, MiddleFrame, View
+from model_handlers.views import (
+    Audio,
+    AudioVideo,
+    AudioVideoView,
+    Decoded,
+    Header,
+    MediaInfo,
+    MiddleFrame,
+    Moments,
+    MomentsView,
+    View,
+)
 from transforms import tfio_audio
 from transforms.media import Limits, MediaError, NoTrack, decode
 from transforms.pieces import Piece
 from transforms.tfio_audio import DecoderMissing
 
-_VIEWS: dict[str, type[View]] = {view.__name__: view for view in (Header, MiddleFrame, Audio, AudioVideo)}
+_VIEWS: dict[str, type[View]] = {view.__name__: view for view in (Header, MiddleFrame, Audio, AudioVideo, Moments)}
 _START_TIMEOUT_S = 120.0
 _CPU_GRACE_S = 5.0  # the parent's clock comes first; this one ends a child that hangs when its parent is gone
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -251,6 +262,8 @@ class _Child:
                 return MediaInfo(**reply["fields"])
             case "AudioVideoView":
                 return AudioVideoView(*arrays)
+            case "MomentsView":
+                return MomentsView(*arrays)
             case "ndarray":
                 return arrays[0]
         raise RuntimeError(f"the decoding process met a bug:\n{reply['traceback']}")

@@ -5,27 +5,21 @@ Nothing here knows of models or of Beam, so that the process that decodes (`tran
 
 from __future__ import annotations
 
-import math
 import os
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from av import AudioResampler
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.error import FFmpegError
-from av.filter import Graph
-from av.filter.context import FilterContext
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
-from model_handlers.views import Audio, AudioVideo, AudioVideoView, Decoded, Header, MiddleFrame, View
+from model_handlers.views import Audio, AudioVideo, AudioVideoView, Decoded, Header, MiddleFrame, Moments, View
 from transforms import tfio_audio
+from transforms.pictures import Allocate, frames, middle_frame, moments
 from transforms.pieces import Piece
 from transforms.tracks import Limits, MediaError, MediaFile, NoTrack, shown_s
 
@@ -36,9 +30,6 @@ _SAME_INSTANT_S = 0.02  # Matroska and FLV round times to 1 ms, AVI to a packet:
 _SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # FFmpeg's names, NumPy's
 _LOST_S = 0.3  # by which PyAV's length of an MP3 file, whole packets, may be more than its sound, at 8 kHz too
 _RESAMPLED_AT_ONCE = 1 << 16  # samples: few calls, and small enough for the cache
-_ROUNDING = 1e-6  # of a tick that is a fraction in the file and a float here
-
-Allocate = Callable[[tuple[int, ...], type], np.ndarray]
 
 
 def decode(
@@ -62,11 +53,13 @@ def decode(
     Raises:
         NoTrack: the clip lacks the picture or the sound that the view is about.
         MediaError: it cannot be decoded.
-        ValueError: the view's crop does not fit its scaled frame.
+        ValueError: there can be no such view: its crop does not fit its scaled frame, say.
     """
     limits = limits or Limits()
     if isinstance(view, AudioVideo) and not 0 < view.crop <= view.short_side:
         raise ValueError(f"a crop of {view.crop} pixels does not fit a short side of {view.short_side}")
+    if isinstance(view, Moments) and not (view.every_s > 0 and view.most > 0 and view.short_side > 0):
+        raise ValueError(f"there are no such moments: {view}")
     try:
         _check_file(path)
         with MediaFile(path, clip_start_s, duration_s, limits) as media:
@@ -74,15 +67,16 @@ def decode(
                 case Header():
                     return media.info()
                 case MiddleFrame():
-                    return _middle_frame(media, allocate)
+                    return middle_frame(media, allocate)
+                case Moments():
+                    return moments(media, view, allocate)
                 case Audio(decoder="pyav"):
                     return _samples(media, view.rate, allocate)
                 case Audio(decoder="tensorflow-io"):
                     return _samples_by_tfio(media, path, view.rate, allocate)
                 case AudioVideo():
                     _ = media.video, media.audio  # both are there, or nothing is decoded
-                    frames = _frames(media, view, allocate)
-                    return AudioVideoView(frames, _samples(media, view.rate, allocate))
+                    return AudioVideoView(frames(media, view, allocate), _samples(media, view.rate, allocate))
             raise TypeError(f"no such view: {view!r}")
     except MemoryError as error:
         raise MediaError(
@@ -115,171 +109,15 @@ def _check_file(file: str | Path | Piece) -> None:
         raise MediaError("the file is empty")
 
 
-def _middle_frame(media: MediaFile, allocate: Allocate) -> np.ndarray:
-    stream = media.video
-    at_s = media.start_s + media.duration_s / 2
-    shown = media.frame_at(stream, at_s) or _nearest_frame(media, stream, at_s)
-    if shown is None:
-        media.check_complete(stream, media.start_s, at_s)
-        raise MediaError(f"no picture can be decoded ({media.errors} damaged packets)")
-    frame_s, frame = shown
-    media.check_complete(stream, frame_s + shown_s(frame, stream), at_s)
-    pixel = _pixel_shape(stream)
-    width, height = round(frame.width * max(pixel, 1.0)), round(frame.height / min(pixel, 1.0))
-    media.check_size(width, height)
-    rgb = frame.reformat(width, height, "rgb24", interpolation="BILINEAR", threads=1)
-    upright = _upright(_pixels(rgb), frame)
-    picture = allocate(upright.shape, np.uint8)
-    picture[:] = upright
-    return picture
-
-
-def _nearest_frame(media: MediaFile, stream: VideoStream, at_s: float) -> tuple[float, VideoFrame] | None:
-    """The last frame at or before `at_s` that can be decoded, else the first after it."""
-    nearest: tuple[float, VideoFrame] | None = None
-    for frame_s, frame in media.frames(stream, media.start_s, media.end_s):
-        if nearest is None or frame_s <= at_s:
-            nearest = frame_s, frame
-        if frame_s > at_s:
-            break
-    return nearest
-
-
-def _frames(media: MediaFile, view: AudioVideo, allocate: Allocate) -> np.ndarray:
-    """Frames on a grid of `view.fps` from the clip's start; each shows from the tick nearest to its time on."""
-    stream = media.video
-    count = round(media.duration_s * view.fps)
-    if count == 0:
-        raise MediaError(f"the clip lasts {media.duration_s:.3f} s, less than one frame at {view.fps} fps")
-    squares = allocate((count, view.crop, view.crop, 3), np.uint8)
-    scaler = _CentreSquare(view, _pixel_shape(stream))
-    filled, held, reached_s = 0, None, media.start_s
-    for frame_s, frame in media.frames(stream, media.start_s, media.end_s):
-        tick = min(math.floor((frame_s - media.start_s) * view.fps + 0.5 + _ROUNDING), count)
-        if held is not None and tick > filled:  # so a frame that no tick shows is not scaled either
-            squares[filled:tick] = scaler(held)
-            filled = tick
-        held, reached_s = frame, frame_s + shown_s(frame, stream)
-        if filled == count:
-            break
-    media.check_complete(stream, reached_s, media.end_s)
-    if held is None:
-        raise MediaError(f"no picture can be decoded ({media.errors} damaged packets)")
-    if filled < count:
-        squares[filled:] = scaler(held)
-    return squares
-
-
-class _CentreSquare:
-    """Scales a frame so that its short side has `view.short_side` pixels, and cuts the centre square out.
-
-    The cut comes first (a little wider than the square): what is cut off need not be scaled.
-    """
-
-    def __init__(self, view: AudioVideo, pixel: float) -> None:
-        self._view = view
-        self._pixel = pixel
-        self._made_for: tuple = ()
-        self._ends: tuple[FilterContext, FilterContext] | None = None
-
-    def __call__(self, frame: VideoFrame) -> np.ndarray:
-        made_for = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
-        if self._ends is None or made_for != self._made_for:  # a stream may change in its course
-            self._ends, self._made_for = self._graph(frame), made_for
-        source, sink = self._ends
-        source.push(frame)
-        scaled = sink.pull()
-        assert isinstance(scaled, VideoFrame)
-        square = _pixels(scaled)[self._top : self._top + self._view.crop, self._left : self._left + self._view.crop]
-        return _upright(square, frame)
-
-    def _graph(self, frame: VideoFrame) -> tuple[FilterContext, FilterContext]:
-        crop, short_side = self._view.crop, self._view.short_side
-        scale = short_side / min(frame.width * self._pixel, frame.height)
-        x, width, scaled_width, self._left = _window(frame.width, scale * self._pixel, crop)
-        y, height, scaled_height, self._top = _window(frame.height, scale, crop)
-        self._alive = graph = Graph()
-        graph.threads = 1
-        steps = [
-            graph.add(
-                "buffer",
-                width=str(frame.width),
-                height=str(frame.height),
-                pix_fmt=frame.format.name,
-                time_base="1/1000",
-                colorspace=str(int(frame.colorspace)),
-                range=str(int(frame.color_range)),
-            ),
-            graph.add("crop", f"{width}:{height}:{x}:{y}:exact=1"),
-            graph.add("scale", f"{scaled_width}:{scaled_height}:flags=bilinear"),
-            graph.add("format", "yuv420p"),  # two steps, each with a fast path, where one to RGB would have none
-            graph.add("scale", "flags=bilinear"),
-            graph.add("format", "rgb24"),
-            graph.add("buffersink"),
-        ]
-        graph.link_nodes(*steps).configure()
-        return steps[0], steps[-1]
-
-
-def _window(size: int, scale: float, crop: int) -> tuple[int, int, int, int]:
-    """What to cut along a side of `size` pixels so that, scaled, it holds the centre `crop` pixels and a little more.
-
-    The pixels are those that scaling the whole side first would give: start and length are such that they scale to
-    whole pixels, to a tenth, and there is a pixel to spare at either end for the filter.
-
-    Returns where the cut starts (even, as subsampled chroma needs it), its length, its length once scaled, and where in
-    that the centre starts.
-    """
-    whole = max(crop, round(size * scale))
-    scale = whole / size
-    first = (whole - crop) // 2
-
-    def fits(source: int) -> bool:
-        return abs(source * scale - round(source * scale)) < 0.1
-
-    start = next((at for at in range(int((first - 1) / scale) // 2 * 2, 0, -2) if fits(at)), 0)
-    left = first - round(start * scale)
-    shortest = math.ceil((left + crop + 1) / scale)
-    length = next((n for n in range(shortest, size - start) if fits(n)), size - start)
-    return start, length, round(length * scale), left
-
-
-def _pixels(frame: VideoFrame) -> np.ndarray:
-    """The pixels of an rgb24 frame, not copied: uint8, shape (height, width, 3)."""
-    plane = frame.planes[0]
-    strides = (plane.line_size, 3, 1)
-    return np.ndarray((frame.height, frame.width, 3), np.uint8, buffer=memoryview(plane), strides=strides)
-
-
-def _upright(pixels: np.ndarray, frame: VideoFrame) -> np.ndarray:
-    """Turns and mirrors pixels (height, width, 3) as the display matrix of `frame` says, in quarter turns.
-
-    The matrix (ISO/IEC 14496-12, 6.2.2) maps a pixel to x' = ax + cy, y' = bx + dy.
-    """
-    if "DISPLAYMATRIX" not in frame.side_data:
-        return pixels
-    matrix: Any = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]
-    a, b, _, c, d, *_ = struct.unpack("=9i", memoryview(matrix))
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-
-
-def _pixel_shape(stream: VideoStream) -> float:
-    """Width of a pixel over its height."""
-    ratio = float(stream.sample_aspect_ratio or 1)
-    return ratio if 0.1 < ratio < 10 else 1.0  # others come from damaged headers
-
-
 def _samples(media: MediaFile, rate: int, allocate: Allocate) -> np.ndarray:
     stream = media.audio
     count = _count(media, rate)
     from_s = media.start_s - _CONTEXT_S
-    frames = media.frames(stream, from_s, media.end_s + _CONTEXT_S)
-    first = list(islice(frames, 1))
+    decoded = media.frames(stream, from_s, media.end_s + _CONTEXT_S)
+    first = list(islice(decoded, 1))
     rate_there = first[0][1].sample_rate if first else stream.rate  # what is decoded, where the header says otherwise
     timeline = _Timeline(from_s, media.duration_s + 2 * _CONTEXT_S, rate_there)
-    for frame_s, frame in chain(first, frames):
+    for frame_s, frame in chain(first, decoded):
         timeline.put(frame_s, frame)
     media.check_complete(stream, timeline.reached_s, media.end_s)
     lost_s = min(timeline.reached_s, media.end_s) - media.start_s - timeline.heard_s

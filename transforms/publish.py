@@ -16,10 +16,14 @@ from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
 from transforms import telemetry, versions
 from transforms.avro import avro_schema, to_record
-from transforms.records import Caption, Failure, Rejection, Spent
+from transforms.records import Caption, Failure, Pair, Rejection, Spent
 from transforms.splits import BENCHMARK
 
 OUTCOMES = {"captions": Caption, "rejected": Rejection, "failed": Failure}
+QA = "qa"  # of captions, so no outcome of their own
+DATASETS = {**OUTCOMES, QA: Pair}
+
+_NEWER = ("versions", "ambiguities")  # of a caption; one that has neither is what it was before there were any
 
 
 class AccountingError(RuntimeError):
@@ -41,6 +45,7 @@ def manifest(
     digest: str = "",
     costs: Mapping[str, Spent] | None = None,
     splits: Mapping[str, int] | None = None,
+    pairs: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Returns the manifest's content. Raises `AccountingError` when any clip has not ended exactly once.
 
@@ -52,6 +57,8 @@ def manifest(
         digest: of all records, whatever their order and files.
         costs: by step, what it took in this run.
         splits: how many captions, by ``<split>`` and ``benchmark/<list>``; a list of `facts` that has none gets a 0.
+        pairs: how many questions, by ``kinds/<kind>`` and ``forms/<form>``, and how many were not taken, by
+            ``dropped/<reason>``; ``None`` where none were asked for.
     """
     if problems:
         shown = "; ".join(sorted(problems)[:10])
@@ -69,21 +76,33 @@ def manifest(
         "benchmarks": {
             name: found.get(f"{BENCHMARK}/{name}", 0) for name in facts.get("split_rule", {}).get("benchmarks", {})
         },
+        **({} if pairs is None else {"pairs": _pairs_shown(pairs)}),
         "costs": spent,
         "digest": digest,
         "files": dict(files),
     }
 
 
-def digest_of(outcome: Caption | Rejection | Failure) -> int:
+def _pairs_shown(counts: Mapping[str, int]) -> dict[str, Any]:
+    groups = {
+        group: {key.split("/", 1)[1]: n for key, n in sorted(counts.items()) if key.startswith(f"{group}/")}
+        for group in ("kinds", "forms", "dropped")
+    }
+    return {"published": sum(groups["kinds"].values()), **groups}
+
+
+def digest_of(outcome: Caption | Rejection | Failure | Pair) -> int:
     """128 bits of one record. Sums of them tell two datasets apart, whatever the order of their records."""
-    content = json.dumps([type(outcome).__name__, to_record(outcome)], sort_keys=True)
+    record = {name: value for name, value in to_record(outcome).items() if value or name not in _NEWER}
+    content = json.dumps([type(outcome).__name__, record], sort_keys=True)
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:16], "big")
 
 
 @dataclass
 class Publish(beam.PTransform):
     """Writes ``captions``, ``rejected`` and ``failed`` as Avro into a version's folder, then its manifest.
+
+    And ``qa``, where questions were asked.
 
     Then the version becomes the current one, unless its records are those of the one that is.
 
@@ -100,9 +119,14 @@ class Publish(beam.PTransform):
     shards: int = 1
 
     def expand(self, inputs: Mapping[str, beam.PCollection]) -> beam.PCollection[str]:
-        """`inputs`: the three outcomes; ``listed``, the origin of every source row; ``costs``, (step, `Spent`)."""
+        """Writes all, and returns the manifest's path.
+
+        `inputs`: the three outcomes; ``listed``, the origin of every source row; ``costs``, (step, `Spent`); and, where
+        questions were asked, ``qa``, with ``dropped pairs``, why others were not taken.
+        """
         files, folder = {}, versions.folder(self.root, self.version)
-        for name, record in OUTCOMES.items():
+        datasets = {name: record for name, record in DATASETS.items() if name in inputs}
+        for name, record in datasets.items():
             written = (
                 inputs[name]
                 | f"{name} to records" >> beam.Map(to_record)
@@ -129,7 +153,7 @@ class Publish(beam.PTransform):
             | "count reasons" >> beam.combiners.Count.PerElement()
         )
         digest = (
-            [inputs[name] | f"{name} digests" >> beam.Map(digest_of) for name in OUTCOMES]
+            [inputs[name] | f"{name} digests" >> beam.Map(digest_of) for name in datasets]
             | "all digests" >> beam.Flatten()
             | "digest" >> beam.CombineGlobally(sum)
         )
@@ -139,12 +163,23 @@ class Publish(beam.PTransform):
             | "count splits" >> beam.combiners.Count.PerElement()
         )
         costs = inputs["costs"] | "costs" >> beam.CombinePerKey(_total)
-        sides = (AsDict(counts), AsList(problems), AsSingleton(digest), AsDict(costs), AsDict(splits))
+        pairs = [AsDict(_counted_pairs(inputs))] if QA in inputs else []
+        sides = (AsDict(counts), AsList(problems), AsSingleton(digest), AsDict(costs), AsDict(splits), *pairs)
         return (
             problems.pipeline
             | "once" >> beam.Create([(self.root, self.version)])
             | "manifest" >> beam.Map(_publish, self.facts, *sides, **files)
         )
+
+
+def _counted_pairs(inputs: Mapping[str, beam.PCollection]) -> beam.PCollection[tuple[str, int]]:
+    published = inputs[QA] | "pairs' kinds" >> beam.FlatMap(_pair_kinds)
+    dropped = inputs["dropped pairs"] | "reasons of dropped pairs" >> beam.Map(lambda reason: f"dropped/{reason}")
+    return [published, dropped] | "all pairs" >> beam.Flatten() | "count pairs" >> beam.combiners.Count.PerElement()
+
+
+def _pair_kinds(pair: Pair) -> tuple[str, str]:
+    return f"kinds/{pair.kind}", f"forms/{pair.form}"
 
 
 def _total(parts: Iterable[Spent]) -> Spent:
@@ -180,6 +215,7 @@ def _publish(
     digest: int,
     costs: Mapping[str, Spent],
     splits: Mapping[str, int],
+    pairs: Mapping[str, int] | None = None,
     **files: list[str],
 ) -> str:
     """Writes the manifest, whole or not at all, and moves the pointer; returns the manifest's path."""
@@ -188,7 +224,7 @@ def _publish(
     if "run" in facts and versions.claimant(root, version) not in (None, facts["run"]):
         raise AccountingError(f"version {version} was given back meanwhile, and is another run's: nothing is published")
     relative = {name: sorted(path[len(folder) :].lstrip("/\\") for path in paths) for name, paths in files.items()}
-    content = manifest(facts, counts, problems, relative, f"{digest % (1 << 128):032x}", costs, splits)
+    content = manifest(facts, counts, problems, relative, f"{digest % (1 << 128):032x}", costs, splits, pairs)
     now = versions.current(root)
     content["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     # Somebody may have removed the version that is current.

@@ -78,38 +78,58 @@ class Recall(beam.PTransform):
     Attributes:
         store: of the dataset; one without a root knows nothing.
         wanted: the run's cues.
-        writer: fingerprint of the run's caption writer.
+        writers: fingerprints of the writers whose answers are wanted.
         retry_failed: whether what failed is computed again.
         progress: where ticks go; what is known counts as done.
     """
 
     store: Store
     wanted: tuple[Wanted, ...]
-    writer: str
+    writers: tuple[str, ...]
     retry_failed: bool = False
     progress: str = ""
 
     def expand(self, clips: beam.PCollection[Clip]) -> beam.PCollection[Work]:
         if not self.store.root:
             return clips | "nothing known" >> beam.Map(Work)
-        rows = (
-            clips.pipeline
-            | "kinds" >> beam.Create(self._kinds())
-            | "files" >> beam.FlatMap(_files)  # as it runs: a job that an engine repeats finds what it has paid for
-            | "spread files" >> beam.Reshuffle()
-            | "read" >> beam.FlatMap(_rows).with_output_types(tuple[str, bytes])
-        )
+        known = stored_rows(clips.pipeline, self._kinds())
         return (
-            {"clips": clips | "by id" >> beam.Map(lambda clip: (clip.clip_id, clip)), "rows": rows}
+            {"clips": clips | "by id" >> beam.Map(lambda clip: (clip.clip_id, clip)), "rows": known}
             | "meet" >> beam.CoGroupByKey()
             | "recall" >> beam.FlatMap(_works, self.wanted, self.retry_failed)
             | "known" >> beam.ParDo(_Count(self.wanted, self.progress))
         )
 
     def _kinds(self) -> list[tuple[str, type[Row]]]:
-        """The patterns of the files of the cues that are wanted, and of the writer."""
-        findings = [self.store.files(cue.name, cue.fingerprint) for cue in self.wanted]
-        return [*((files, Finding) for files in findings), (self.store.written_files(self.writer), Written)]
+        """The patterns of the files of the cues that are wanted, and of the writers."""
+        findings = [(self.store.files(cue.name, cue.fingerprint), Finding) for cue in self.wanted]
+        return [*findings, *((self.store.written_files(writer), Written) for writer in self.writers)]
+
+
+def stored_rows(pipeline: beam.Pipeline, kinds: list[tuple[str, type[Row]]]) -> beam.PCollection[tuple[str, bytes]]:
+    """The rows of store files, packed, by clip id; for use within a transform's `expand`.
+
+    Args:
+        pipeline: the job.
+        kinds: patterns of files, each with what is in them.
+    """
+    return (
+        pipeline
+        | "kinds" >> beam.Create(kinds)
+        | "files" >> beam.FlatMap(_files)  # as it runs: a job that an engine repeats finds what it has paid for
+        | "spread files" >> beam.Reshuffle()
+        | "read" >> beam.FlatMap(_rows).with_output_types(tuple[str, bytes])
+    )
+
+
+def answers_of(packed: Iterable[bytes], retry_failed: bool = False) -> tuple[Written, ...]:
+    """A clip's answers among its packed rows, each once; without those that failed where these are asked for again."""
+    return recalled(Clip("", ""), unpacked(packed), (), retry_failed).written
+
+
+def unpacked(packed: Iterable[bytes]) -> Iterator[Row]:
+    """Packed rows, each once, in an order that does not depend on the run."""
+    return map(unpack, sorted(set(packed)))
 
 
 def _files(kind: tuple[str, type[Row]]) -> Iterator[tuple[str, type[Row]]]:
@@ -127,8 +147,7 @@ def _rows(file: tuple[str, type[Row]]) -> Iterator[tuple[str, bytes]]:
 def _works(group: tuple[str, dict], wanted: tuple[Wanted, ...], retry_failed: bool) -> Iterator[Work]:
     _, grouped = group
     for clip in grouped["clips"]:  # none where the store knows a clip that is not listed
-        rows = map(unpack, sorted(set(grouped["rows"])))  # in an order that does not depend on the run
-        yield recalled(clip, rows, wanted, retry_failed)
+        yield recalled(clip, unpacked(grouped["rows"]), wanted, retry_failed)
 
 
 class _Count(beam.DoFn):

@@ -59,12 +59,12 @@ def found(finding: Finding) -> Finding:
     return finding
 
 
-def answered(clip_id: str, spent: Spent, error: str = "", retryable: bool = False) -> None:
-    """Counts an answer of a caption writer: of one clip there may be several."""
-    worked("caption", clip_id, spent.seconds, error, retryable)
-    count("caption", "tokens_in", spent.tokens_in)
-    count("caption", "tokens_out", spent.tokens_out)
-    count("caption", "micro_dollars", round(1e6 * spent.dollars))
+def answered(clip_id: str, spent: Spent, error: str = "", retryable: bool = False, step: str = "caption") -> None:
+    """Counts an answer of a writer: of one clip there may be several."""
+    worked(step, clip_id, spent.seconds, error, retryable)
+    count(step, "tokens_in", spent.tokens_in)
+    count(step, "tokens_out", spent.tokens_out)
+    count(step, "micro_dollars", round(1e6 * spent.dollars))
 
 
 def ended(outcome: Caption | Rejection | Failure) -> str:

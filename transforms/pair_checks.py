@@ -1,0 +1,274 @@
+"""What a question and its answer have to pass: well formed, answerable by ear, and borne out by the cues they name.
+
+A check is a function of an `Posed`; it answers "" or a complaint, as those of `transforms.checks` do. What those refuse
+in a caption is refused in a question and an answer as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from model_handlers.base import Items
+from model_handlers.questions import KINDS, Question, Questions
+from transforms import checks, words
+from transforms.bans import quoted
+from transforms.checks import Checks, Subject
+from transforms.hearing import NEUTRAL, Heard, numbers_in, part_borne_out
+
+MOST_WORDS, MOST_CHOICE_WORDS = 40, 20  # of a question or an answer, and of an option
+MOSTLY = 2 / 3  # of an answer's own words that a cue has to say
+# What a question must not ask for: who speaks may say anything.
+_SAID = re.compile(
+    r"\b(?:what|which|whose|who)\b.*\b(?:says?|saying|said|(?:talk|speak|chat)(?:s|ing|ed)? about|topics?|words?"
+    r"|phrases?|sentences?|languages?|accents?|mention(?:s|ed|ing)?|discuss(?:es|ed|ing)?|names?|messages?)\b"
+)
+_YES_NO = re.compile(r"(?P<said>yes|no|nobody|none|nothing)\b[\s,.:;-]*", re.IGNORECASE)
+_OR = re.compile(r"\bor\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Posed:
+    """What a check looks at.
+
+    Attributes:
+        pair: the question and its answer.
+        clip_id: whose.
+        caption: of the clip.
+        cues: what the writer was told, by cue name.
+        wanted: which questions the profile wants.
+        checks: what its captions have to pass.
+    """
+
+    pair: Question
+    clip_id: str
+    caption: str
+    cues: Mapping[str, Items]
+    wanted: Questions
+    checks: Checks
+
+    def heard(self, named: Collection[str] | None = None) -> Heard:
+        """What the cues that count say, all of them or those `named`."""
+        wanted = self.cues.keys() if named is None else self.cues.keys() & set(named)
+        cues = {name: items for name, items in self.cues.items() if name in wanted - self.sight}
+        return Heard(cues, self.checks.transcripts, self.checks.language)
+
+    @property
+    def sight(self) -> set[str]:
+        """The cues that do not count: those of sight, but for that of the place where the place is asked for."""
+        return set(self.checks.sight) - set(self.checks.places if self.pair.kind == "place" else ())
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """The options that are not the answer."""
+        return tuple(choice for choice in self.pair.choices if choice != self.pair.answer)
+
+    def stems(self, text: str) -> set[str]:
+        """The stems of a text's words that say something."""
+        return words.stems(text, self.checks.language) - NEUTRAL
+
+
+Check = Callable[[Posed], str]
+
+
+def complaint(posed: Posed) -> tuple[str, str] | None:
+    """The name of the first check that a pair fails, and what is wrong; ``None`` where it passes all."""
+    for name, check in _CHECKS.items():
+        if wrong := check(posed):
+            return name, wrong
+    return _as_captions(posed)
+
+
+def for_pairs(rules: Checks) -> Checks:
+    """The checks of captions as they go for the few words of a question or an answer, which are English."""
+    return replace(
+        rules,
+        language="en",
+        least_words=1,
+        most_words=8 * MOST_CHOICE_WORDS,  # of all wrong options; `question` and `answer` count more strictly
+        speech="none" if rules.speech == "none" else "mention",
+        off=(*rules.off, "boilerplate"),  # music has a mood
+    )
+
+
+def sequence_wording(text: str) -> tuple[str, ...]:
+    """What makes two options the same: their words' stems in order, without articles. Numbers and order count."""
+    return tuple(words.stem(word) for word in words.tokens(text) if word not in words.ARTICLES - {"one"})
+
+
+def kind(posed: Posed) -> str:
+    """A kind that there is not, or that the profile does not want."""
+    if posed.pair.kind in posed.wanted.kinds:
+        return ""
+    what = "is not wanted" if posed.pair.kind in KINDS else "is no kind of question"
+    return f'"{quoted(posed.pair.kind)}" {what}; the kinds are {", ".join(posed.wanted.kinds)}.'
+
+
+def question(posed: Posed) -> str:
+    """Anything but one question in one line."""
+    text = posed.pair.question
+    if not text.endswith("?") or text.count("?") > 1:
+        return "Write one question that ends with a question mark."
+    if "\n" in text or not 2 <= len(words.tokens(text)) <= MOST_WORDS:
+        return f"A question is one line of 2 to {MOST_WORDS} words."
+    if _SAID.search(words.plain(text)):
+        return "Never ask what is said; ask at most whether somebody speaks."
+    return ""
+
+
+def answer(posed: Posed) -> str:
+    """No answer, one that is too long, or one that asks back."""
+    most = MOST_CHOICE_WORDS if posed.pair.choices else MOST_WORDS
+    for text in (posed.pair.answer, *posed.wrong):
+        if not 1 <= len(words.tokens(text)) <= most or "\n" in text:
+            return f"An answer is one line of 1 to {most} words."
+        if text.endswith("?"):
+            return "An answer is no question."
+    return ""
+
+
+def choices(posed: Posed) -> str:
+    """Options that are not the right number, not all different, or without the answer."""
+    given = posed.pair.choices
+    if not given:
+        return ""
+    if len(given) != posed.wanted.choices:
+        return f"A multiple-choice question has {posed.wanted.choices} choices, or none where it is open."
+    if len({sequence_wording(choice) for choice in given}) < len(given):
+        return "Two choices say the same; each has to be another."
+    if posed.pair.answer not in given:
+        return "The answer has to be one of the choices, word for word."
+    return ""
+
+
+def cues(posed: Posed) -> str:
+    """No cue that was told; or only cues of sight."""
+    told = {name for name, items in posed.cues.items() if items} & set(posed.pair.cues)
+    if not told:
+        return "It names no cue that was given; name those that the answer rests on, or leave the question out."
+    if told <= posed.sight:
+        return "It rests on what is seen alone; ask only what a listener with closed eyes can answer."
+    return ""
+
+
+def grounded(posed: Posed) -> str:
+    """An answer that the cues it names do not bear out, whatever the others say."""
+    if _yes_no(posed.pair.answer):
+        return _presence(posed)
+    known = posed.heard(posed.pair.cues).stems
+    in_question = posed.stems(posed.pair.question)
+    own = posed.stems(posed.pair.answer) - in_question
+    if own and part_borne_out(own, known) < MOSTLY:
+        return "The cues that it names do not say that; answer in the words of the cues."
+    if not own and posed.pair.kind != "count" and not part_borne_out(in_question, known):
+        return "The cues that it names do not bear the answer out; name those that do."
+    return ""
+
+
+def _presence(posed: Posed) -> str:
+    """A "yes" or "no" that the cues speak against."""
+    about = posed.stems(posed.pair.question)
+    if not about:
+        return "Ask about something that the cues name."
+    if _denies(posed.pair.answer):
+        if part_borne_out(about, posed.heard().stems) >= 0.5:
+            return "A cue says otherwise."
+    elif part_borne_out(about, posed.heard(posed.pair.cues).stems) < 0.5:
+        return "The cues that it names do not say so."
+    return ""
+
+
+def given_away(posed: Posed) -> str:
+    """A question that holds its answer."""
+    own = posed.stems(posed.pair.answer)
+    lets_choose = _yes_no(posed.pair.answer) or _OR.search(posed.pair.question) or posed.pair.kind == "count"
+    if own and not lets_choose and own <= posed.stems(posed.pair.question):
+        return "The question gives its answer away; ask for something that it does not name."
+    return ""
+
+
+def count(posed: Posed) -> str:
+    """A number that no cue has; or one where none was asked for."""
+    if posed.pair.kind != "count":
+        return ""
+    found = numbers_in(posed.pair.answer)
+    if len(found) != 1:
+        return "Answer a question of the kind count with one number, as a word."
+    if not found & posed.heard(posed.pair.cues).counts(posed.pair.question):
+        return "No cue counts that; ask for a number only where a cue has it."
+    return ""
+
+
+def order(posed: Posed) -> str:
+    """An order that no cue tells, or another than they tell."""
+    if posed.pair.kind != "order":
+        return ""
+    sequences = posed.heard(posed.pair.cues).sequences
+    if not sequences:
+        return "No cue that it names tells an order; ask for one only where a cue does."
+    if _yes_no(posed.pair.answer):
+        return "Ask what comes first, last, before or after, not whether it does."
+    if not any(found.agrees(posed.pair.question, posed.pair.answer) for found in sequences):
+        return "The order of the cues is another."
+    return ""
+
+
+def place(posed: Posed) -> str:
+    """A place that the clip's caption does not name."""
+    if posed.pair.kind != "place":
+        return ""
+    own = posed.stems(posed.pair.answer)
+    if not own or part_borne_out(own, posed.stems(posed.caption)) < MOSTLY:
+        return "Ask for the place only where the caption names it, and answer as it does."
+    return ""
+
+
+def distractors(posed: Posed) -> str:
+    """A wrong option that is true as well, or a part of the right one."""
+    pair = posed.pair
+    heard = posed.heard()
+    for wrong in posed.wrong:
+        if pair.kind == "count":
+            true = len(numbers_in(wrong)) != 1 or numbers_in(wrong) == numbers_in(pair.answer)
+        elif pair.kind == "order":
+            true = any(found.agrees(pair.question, wrong) for found in heard.sequences)
+        elif _yes_no(wrong):
+            true = _denies(wrong) == _denies(pair.answer)
+        else:
+            every = words.stems(wrong, posed.checks.language)
+            own = (every - NEUTRAL or every) - words.stems(pair.answer, posed.checks.language)
+            true = not own or part_borne_out(own, heard.stems) >= 0.5
+        if true:
+            return f'"{quoted(wrong)}" may be right as well; the other choices have to be wrong by the cues.'
+    return ""
+
+
+_CHECKS: dict[str, Check] = {
+    check.__name__: check
+    for check in (kind, question, answer, choices, cues, count, order, place, grounded, given_away, distractors)
+}
+
+
+def _as_captions(posed: Posed) -> tuple[str, str] | None:
+    """What a check of captions finds in the question, the answer or an option."""
+    rules = posed.checks
+    of_wrong = rules
+    if posed.pair.kind == "music" and "moods" in rules.on:  # a wrong mood is one that no cue names
+        of_wrong = replace(rules, on=tuple(name for name in rules.on if name != "moods"))
+    told = ((posed.pair.question, rules), (posed.pair.answer, rules), (", ".join(posed.wrong), of_wrong))
+    for text, by in told:
+        said = _YES_NO.sub("", text, count=1) if _yes_no(text) else text
+        found = said and checks.complaint(Subject(posed.clip_id, said, (), posed.cues, False), by)
+        if found:
+            return found
+    return None
+
+
+def _yes_no(text: str) -> bool:
+    return bool(_YES_NO.match(text))
+
+
+def _denies(text: str) -> bool:
+    match = _YES_NO.match(text)
+    return match is not None and match["said"].lower() != "yes"
