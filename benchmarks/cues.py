@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_pipeline.config import load_profile
+from beam_pipeline.models import seen
 from demo.world import make_scenes, write_scenes
 from model_handlers.base import CueHandler, Example, pick_device
 from model_handlers.views import Listing
-from transforms.media import Limits, decode
 
 MB = 1 << 20
 
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
         files = sorted(Path(folder).rglob("*.mp4"))
         for handler in handlers:
             assert not isinstance(handler.view, Listing)
-            examples = [Example(file.stem, decode(file, 0.0, None, handler.view, Limits())) for file in files]
+            examples = [Example(file.stem, seen(handler, lambda view, file=file: file)) for file in files]
             with console.status(handler.name):
                 found = measure(handler, examples, sizes, options.seconds)
             speeds = [f"{found['speed'][size]:.3g}" for size in sizes]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from beam_pipeline.config import load_profile, profile_names
+from beam_pipeline.models import seen
 from demo.world import make_scene, write_clip
 from model_handlers.audio_embedding import AudioEmbedding, embedding_of
 from model_handlers.base import CueHandler, Example, Item
@@ -18,12 +19,12 @@ from model_handlers.synchronisation import Synchronisation, hits
 from model_handlers.views import Audio, Listed, Listing, MiddleFrame
 from model_handlers.weights import ModelError
 from transforms.cues import CueInfo, view_label
-from transforms.media import decode
 
 DEMO = load_profile("demo").handlers()
 ROWS = [pytest.param(h, id=f"{name}-{h.name}") for name in profile_names() for h in load_profile(name).handlers()]
 FILES = [pytest.param(h, id=h.name) for h in load_profile("auto_acd").handlers() if "://" in h.model]
-RUNNABLE = [pytest.param(handler, id=handler.name) for handler in DEMO]
+FUSION = [h for h in load_profile("fusion_audio_demo").handlers() if h not in DEMO]
+RUNNABLE = [pytest.param(h, id=h.name) for h in DEMO] + [pytest.param(h, id=f"fusion-{h.name}") for h in FUSION]
 ARRAYS = [pytest.param(h, id=h.name) for h in DEMO if isinstance(h.view, MiddleFrame | Audio)]
 
 
@@ -42,7 +43,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
 def examples(handler: CueHandler, clips: list[tuple[str, Path]]) -> list[Example]:
     if isinstance(handler.view, Listing):
         return [Example(clip_id, Listed(("Dog", "Bark"))) for clip_id, _ in clips]
-    return [Example(clip_id, decode(path, 0.0, None, handler.view)) for clip_id, path in clips]
+    return [Example(clip_id, seen(handler, lambda view, path=path: path)) for clip_id, path in clips]
 
 
 def close(handler: CueHandler, one: tuple[Item, ...], other: tuple[Item, ...]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from beam_pipeline.config import load_profile
 from demo.occasions import make_occasion, make_occasions
 from demo.questions import VOCABULARY, is_true
 from demo.scenes import truth
@@ -187,3 +188,8 @@ def test_a_row_that_does_not_fit_together_is_refused() -> None:
         TemplateQuestions(**{**ROW, "labels": ("Dog",)})
     with pytest.raises(ValueError, match="does not begin with"):
         TemplateQuestions(sounds=("a dog barks",), sources=("a cat",), labels=("Dog",))
+
+
+def test_the_demo_profile_asks_in_the_words_of_its_world() -> None:
+    row = load_profile("fusion_audio_demo").questions
+    assert {name: tuple(row[name]) for name in VOCABULARY} == VOCABULARY
