@@ -135,6 +135,10 @@ def test_presets_whose_gpu_is_too_small_refuse_it_with_numbers(preset: str, fusi
         fit(load_preset(preset), fusion)
 
 
+def test_the_largest_preset_holds_its_models_once(fusion: Profile) -> None:
+    assert fit(load_preset("a100_80gb"), fusion).copies == 1
+
+
 def test_a_row_says_at_least_what_its_weights_take(fusion: Profile) -> None:
     # GB: millions of parameters (counted on the published configurations), two bytes each.
     weights = {"speech": 809, "sound": 8270, "music": 8270, "video": 8292}

@@ -240,7 +240,7 @@ def test_a_mistake_in_a_preset_is_named(tmp_path: Path, old: str, new: str, mess
 
 
 def test_an_unknown_preset_lists_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="a100, l4, t4"):
+    with pytest.raises(ConfigError, match="a100, a100_80gb, l4, t4"):
         load_preset("h100")
 
 
