@@ -65,6 +65,11 @@ demo-models: setup
 	$(BIN)/python -m demo.train_audio_caption
 	$(BIN)/python -m demo.train_clap
 	$(BIN)/python -m demo.train_writer
+	$(BIN)/python -m demo.train_separation
+	$(BIN)/python -m demo.train_speech
+	$(BIN)/python -m demo.train_listener
+	$(BIN)/python -m demo.train_fusion_tags
+	$(BIN)/python -m demo.train_fusion_clap
 
 lock: setup
 	$(BIN)/uv pip compile setup.py --extra dev --extra gcp --generate-hashes --universal --python-version 3.11 --quiet --output-file requirements.lock

@@ -296,7 +296,10 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(f"{path}: cannot be read as a profile: {error}") from None
     try:
         # By way of JSON, in which lists may be tuples and tables dataclasses, and yet "3" is no 3.
-        content = json.dumps({"name": Path(name).stem, **tomllib.loads(text)}, default=str)
+        tables = tomllib.loads(text)
+        if empty := [table for table in ("questions", "separation") if tables.get(table) == {}]:
+            raise ConfigError(f"{path}: [{empty[0]}] is empty; fill it, or leave it out")
+        content = json.dumps({"name": Path(name).stem, **tables}, default=str)
         profile = TypeAdapter(Profile).validate_json(content, strict=True)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
@@ -361,8 +364,9 @@ def _check(profile: Profile) -> None:
         raise ConfigError(
             f"similarity: its cue {profile.similarity.cue!r} has a condition, so a caption could pass it unseen"
         )
-    for name in set(profile.checks.transcripts) - handlers.keys() - set(Checks().transcripts):
-        raise ConfigError(f"checks.transcripts: there is no cue {name!r} in the profile")
+    for what in ("transcripts", "places"):
+        for name in sorted(set(getattr(profile.checks, what)) - handlers.keys() - set(getattr(Checks(), what))):
+            raise ConfigError(f"checks.{what}: there is no cue {name!r} in the profile")
     for name in sorted(set(profile.checks.sight) - handlers.keys()):
         raise ConfigError(f"checks.sight: there is no cue {name!r} in the profile")
     for writer in profile.writers():

@@ -121,8 +121,8 @@ class ApiWriter(LanguageWriter):
         limits = Limits(self.in_flight, self.requests_per_minute, self.tokens_per_minute, self.patience_s)
         form = "schema" if self.structured == "auto" else self.structured
         same = (self.run, self.base_url, self.model, limits, self.structured)
-        pace, dialect = shared(same, lambda: (Pace(limits), Dialect(form)))
-        provider = Provider(pace, dialect, shared(("budget", self.run, self.base_url), Budget))
+        pace, dialect, answered = shared(same, lambda: (Pace(limits), Dialect(form), set[str]()))
+        provider = Provider(pace, dialect, shared(("budget", self.run, self.base_url), Budget), answered)
         try:
             return Connection(self.base_url, read_key(self.key_env, self.key_secret), provider)
         except ModelError as error:
@@ -301,6 +301,7 @@ class _Asking:
 
         try:
             draft = await persist(ask, pace, tokens + self.writer.max_tokens)
+            self.provider.answered.add(self.writer.task)
             spent = draft.dollars
         except _OverBudget:
             return self.writer.over_budget()
@@ -338,8 +339,8 @@ class _Asking:
 
 
 def check_refusals(writer: ApiWriter, refused: Sequence[tuple[Brief, Draft]], asked: int, provider: Provider) -> None:
-    """Raises `ModelError` where all were refused and nobody has ever been answered: then no clip is to blame."""
-    if len(refused) == asked >= _ALL_REFUSED and not provider.pace.answers:
+    """Raises `ModelError` where all were refused and none of the task was ever answered: then no clip is to blame."""
+    if len(refused) == asked >= _ALL_REFUSED and writer.task not in provider.answered:
         said = NoAnswer(f"all of the first {asked} questions were refused, the last with {refused[-1][1].error}")
         raise writer.cannot_go_on(said)
 

@@ -178,6 +178,11 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], ABC, Generic
         return self.heading or self.described
 
     @property
+    def without_effect(self) -> frozenset[str]:
+        """Parameters that say nothing in this row, or what its view says already: they are not in the fingerprint."""
+        return frozenset()
+
+    @property
     def wants_gpu(self) -> bool:
         """Whether the row's model runs on a GPU where there is one."""
         return bool(self.model) and self.device != "cpu"
@@ -294,7 +299,8 @@ class CueHandler(ModelHandler[Example, Prediction, Loaded[ModelT]], ABC, Generic
 
     def fingerprint(self) -> str:
         """16 hex digits that change exactly when something changes that determines the cue's value."""
-        params = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name not in self._speed_only}
+        left_out = self._speed_only | self.without_effect
+        params = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name not in left_out}
         params.pop("model")
         params.pop("revision")
         for name in self.file_params:

@@ -92,8 +92,8 @@ class Chat(StemCue, CueHandler[ChatModel]):
             raise ValueError(f"{self.name}: rate, max_new_tokens, most_frames and short_side have to be at least 1")
         if self.stem and self.sees != "audio":
             raise ValueError(f"{self.name}: stem is {self.stem!r}, but sees is {self.sees!r}; it has to be audio")
-        if not self.every_s > 0:
-            raise ValueError(f"{self.name}: every_s is {self.every_s}; it has to be more than 0")
+        if not 0 < self.every_s < math.inf:
+            raise ValueError(f"{self.name}: every_s is {self.every_s}; it has to be more than 0, and finite")
 
     @property
     def view(self) -> MiddleFrame | Audio | Moments | Stems:
@@ -101,6 +101,11 @@ class Chat(StemCue, CueHandler[ChatModel]):
         if self.sees == "video":
             return Moments(self.every_s, self.most_frames, self.short_side)
         return MiddleFrame() if self.sees == "frame" else self.sound(self.rate)
+
+    @property
+    def without_effect(self) -> frozenset[str]:
+        of_video = {"every_s", "most_frames", "short_side"} | ({"frames_as"} if self.sees != "video" else set())
+        return super().without_effect | of_video
 
     @property
     def told(self) -> str:

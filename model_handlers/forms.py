@@ -9,7 +9,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -31,6 +31,7 @@ class Form:
         least_words: of its text.
         most_words: of its text.
         about: the part of what can be heard that it is about; its text may be empty where there is none. Empty for all.
+        may_be_empty: whether its text may be empty all the same, where there is too little to say.
         name: as a profile's row and the records have it.
     """
 
@@ -40,6 +41,7 @@ class Form:
     least_words: Annotated[int, Field(ge=1)]
     most_words: Annotated[int, Field(ge=1)]
     about: Literal["", "speech", "music", "sound", "place"] = ""
+    may_be_empty: bool = False
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -66,8 +68,8 @@ class Asked:
 
     @property
     def digest(self) -> str:
-        """16 hex digits of all that a writer is told, and of what its texts are held to."""
-        content = json.dumps(asdict(self), sort_keys=True)
+        """16 hex digits of all that a writer is told; not of what its texts are held to, which is for the checks."""
+        content = json.dumps([[form.name for form in self.forms], self.languages, self.told])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

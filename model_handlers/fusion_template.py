@@ -26,6 +26,7 @@ _JOINT = re.compile(r"(, then | and |, )")
 _SPEECH, _MUSIC = re.compile(r"\b(?:speech|speaks?|talks?)\b"), re.compile(r"\bmusic\b")
 _IDLE = frozenset({"a", "an", "and", "at", "by", "in", "is", "of", "on", "or", "the", "then", "through", "to", "with"})
 _SHORT = 12  # words of the form `short`
+_DETAILED = 30  # words that the form `detailed` has at least
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class Clause:
         cues: the names of those that say so.
         joint: what joins it to the clause before it: ``, then `` or `` and ``.
         kind: ``thing``, ``speech`` or ``music``.
+        placed: whether the description of the sound has it, and so tells when it begins.
     """
 
     text: str
     cues: tuple[str, ...]
     joint: str = " and "
     kind: str = "thing"
+    placed: bool = False
 
 
 @dataclass(kw_only=True)
@@ -128,13 +131,17 @@ class FusionTemplate(CaptionWriter):
         """What sounds, in the order of the description, then what only tags tell. Notes in `open_` what is open."""
         speaks, plays = self._speech(brief, open_), self._music(brief, open_)
         found: list[Clause] = []
+        later = False  # than what was kept last, with something left out between them
         for joint, text in described(brief.cues.get(self.sound, ())):
             kind = "speech" if _SPEECH.search(text) else "music" if _MUSIC.search(text) else "thing"
             known = {"speech": speaks, "music": plays, "thing": self._thing(text, brief)}[kind]
             if known is None:
                 open_.append(f'only the description of the sound has "{text}": left out')
+                later = later or joint == ", then "
             elif all(clause.text != known.text for clause in found):
-                found.append(replace(known, joint=joint, cues=tuple(dict.fromkeys((*known.cues, self.sound)))))
+                cues = tuple(dict.fromkeys((*known.cues, self.sound)))
+                found.append(replace(known, joint=", then " if later else joint, cues=cues, placed=True))
+                later = False
         for name, cue in self._sure(brief):
             text = self.clauses.get(name, "")
             if text and not any(_stems(name) & _stems(clause.text) for clause in found):
@@ -231,28 +238,29 @@ class _Written:
         return text if len(text.split()) > 2 else f"There is {text.lower().removesuffix(' plays.')}."
 
     def _detailed(self) -> str:
-        """The caption, how its sounds follow one another, and whether there is speech and music."""
-        parts, several = [self.caption], self.clauses[1:]
-        if not several:
-            parts.append(
-                "It is the only thing that can be heard: nothing else sounds before it, beside it or after it, from "
-                "beginning to end."
-            )
-        elif all(clause.joint == ", then " for clause in several):
-            parts.append("The sounds follow one another in this order: when one begins, those before it have ended.")
-        else:
-            parts.append("These sounds can be heard at the same time, in part or all along, each beside the others.")
-        speaks, plays = bool(self._of("speech")), bool(self._of("music"))
-        if not speaks and not plays:
-            parts.append("Nobody speaks, and there is no music.")
-        else:
-            parts.append(
-                "Somebody can be heard to talk, in one voice or several." if speaks else "Nobody speaks at all."
-            )
-            parts.append(
-                "There is music to be heard, on one instrument or several." if plays else "No music plays at all."
-            )
-        return " ".join(parts)
+        """The caption, how its sounds follow one another, and what of it is speech and music; empty if that is little.
+
+        It says nothing of what does not sound: a cue that is silent of it may have missed it.
+        """
+        parts = [self.caption, self._order()]
+        if self._of("speech"):
+            parts.append("Somebody can be heard to talk, in one voice or several.")
+        if self._of("music"):
+            parts.append("There is music to be heard, on one instrument or several.")
+        text = " ".join(filter(None, parts))
+        return text if len(text.split()) >= _DETAILED else ""
+
+    def _order(self) -> str:
+        """How the sounds follow one another, where the description of the sound tells it of all."""
+        several = self.clauses[1:]
+        if not several or not all(clause.placed for clause in self.clauses):
+            return ""
+        joints = {clause.joint for clause in several}
+        if joints == {", then "}:
+            return "The sounds can be heard one after the other, in this order, from the first of them to the last."
+        if joints == {" and "}:
+            return "These sounds can be heard at the same time, in part or all along, each beside the others."
+        return ""
 
 
 def described(items: Items) -> list[tuple[str, str]]:

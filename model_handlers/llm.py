@@ -196,12 +196,24 @@ def answer_form(
     return create_model("Answer", __base__=Answer, **more) if more else Answer
 
 
+def _validated(text: str, form: type[Answer]) -> Answer | None:
+    """An answer of that form, or one that abstains and so leaves out what else is asked for; ``None`` for neither."""
+    try:
+        return form.model_validate_json(text)
+    except ValidationError:
+        pass
+    try:
+        answer = Answer.model_validate_json(text)
+    except ValidationError:
+        return None
+    return answer if _one_line(answer.abstained) and not _one_line(answer.caption) else None
+
+
 def read_answer(text: str, form: type[Answer] = Answer) -> Draft:
     """Reads an answer strictly; once more without what models like to put around it; else it is unreadable."""
     for candidate in (text, _unwrapped(text)):
-        try:
-            answer = form.model_validate_json(candidate)
-        except ValidationError:
+        answer = _validated(candidate, form)
+        if answer is None:
             continue
         caption, abstained = _one_line(answer.caption), _one_line(answer.abstained)
         if bool(caption) == bool(abstained):  # neither, or both

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from itertools import count
@@ -253,11 +253,19 @@ class Dialect:
 
 @dataclass
 class Provider:
-    """What those who ask the same provider in one process share; the budget is a run's."""
+    """What those who ask the same provider in one process share; the budget is a run's.
+
+    Attributes:
+        pace: how often it is asked.
+        dialect: in what form.
+        budget: for what money.
+        answered: the tasks of writers that it has answered: one may be refused where the other is not.
+    """
 
     pace: Pace
     dialect: Dialect
     budget: Budget
+    answered: set[str] = field(default_factory=set)
 
 
 _shared: dict[Hashable, Any] = {}

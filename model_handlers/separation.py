@@ -7,6 +7,7 @@ hold pickled classes, which the package loads with ``weights_only=False``; here 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -61,7 +62,8 @@ class Separator(CueHandler[Network]):
 
     The rest is the clip minus the vocals, so the two add up to the clip: what the network attributes to no source is
     not lost. A clip is heard in mono (in each of the network's channels), normalised by its mean and deviation, in
-    chunks that overlap and fade into each other; so memory does not grow with its length.
+    chunks that overlap and fade into each other; so what the network takes does not grow with its length;
+    the clip and its stems themselves do.
 
     `model` is a state dict of torchaudio's ``hdemucs_high`` as it is published, or a folder with ``model.safetensors``
     and a ``config.json`` of ``rate`` (Hz) and ``network`` (the arguments of `torchaudio.models.HDemucs`).
@@ -90,7 +92,7 @@ class Separator(CueHandler[Network]):
         super().__post_init__()
         if self.rate < 1:
             raise ValueError(f"{self.name}: rate is {self.rate}; it has to be at least 1")
-        if not 0 <= 2 * self.overlap_s <= self.chunk_s or not self.chunk_s >= _SHORTEST_S:
+        if not 0 <= 2 * self.overlap_s <= self.chunk_s or not _SHORTEST_S <= self.chunk_s < math.inf:
             raise ValueError(
                 f"{self.name}: chunk_s has to be at least {_SHORTEST_S:g}, and overlap_s at most half of it"
             )
@@ -228,6 +230,10 @@ class StemCue:
     separator: Separator | None = field(default=None, repr=False)
 
     _speed_only: ClassVar[frozenset[str]] = CueHandler._speed_only | {"separator"}  # its fingerprint is in the view
+
+    @property
+    def without_effect(self) -> frozenset[str]:
+        return frozenset() if self.stem else frozenset({"stem"})
 
     def sound(self, rate: int, decoder: AudioDecoder = "pyav") -> Audio | Stems:
         """The view of a cue that hears so many samples per second."""

@@ -24,12 +24,15 @@ BANS: dict[str, tuple[str, ...]] = {
     "a doubt": ("uncertainty",),
     "whether somebody is a man": ("gender_age",),
     "a mood, a feeling": ("moods", "boilerplate"),
-    "a sound that no cue of the sound": ("unsupported", "sight_only"),
+    "a sound that no cue of the sound": ("unsupported", "sight_only", "ungrounded"),
     "that there are cues, models": ("cue_speak",),
     "anything addressed to a reader": ("assistant_speak", "markup", "brackets"),
 }
 CHECKS = Checks(
-    most_words=100, boilerplate=0, sight=("video",), on=("uncertainty", "gender_age", "moods", "topic")
+    most_words=100,
+    boilerplate=0,
+    sight=("video",),
+    on=("uncertainty", "gender_age", "moods", "topic", "ungrounded"),
 )  # as the profile fusion_audio has them, but for the share of stock phrases
 SAID = "my mother is painting the old bicycle"
 CUES: dict[str, Items] = {
@@ -72,6 +75,12 @@ PLANTED: dict[str, list[str]] = {
         "A bark is heard, whether of a dog or of a fox.",
         "Either a dog or a fox barks in a farmyard.",
         "A dog barks, ostensibly at an engine.",
+        "A car or a truck drives past.",
+        "A machine hums, a drill or a saw.",
+        "An engine resembling a tractor idles.",
+        "An engine rattles as if it were loose.",
+        "What could pass for a dog barks.",
+        "A dog barks, or so it sounds.",
     ],
     "gender_age": [
         "A man speaks while a dog barks.",
@@ -90,6 +99,14 @@ PLANTED: dict[str, list[str]] = {
         "A person speaks about her dog, which barks.",
         "Somebody speaks to himself while a dog barks.",
         "A mother speaks while a dog barks.",
+        "A schoolboy speaks while a dog barks.",
+        "A granny speaks to a dog.",
+        "A bloke speaks to a dog.",
+        "A housewife speaks to a dog.",
+        "A businessman speaks to a dog.",
+        "A saleswoman laughs at a dog.",
+        "A masculine-sounding person speaks.",
+        "A person speaks in a deep, manly voice.",
     ],
     "moods": [
         "A dog barks happily at an engine.",
@@ -102,17 +119,39 @@ PLANTED: dict[str, list[str]] = {
         "A dog barks in a calm and serene farmyard.",
         "A person speaks in a playful voice.",
         "A person speaks excitedly and a dog barks.",
+        "A person speaks, upset, while a dog barks.",
+        "A person speaks, frustrated, while a dog barks.",
+        "A person sounds nervous as a dog barks.",
+        "A jolly dog barks.",
+        "An intimate voice speaks.",
+        "A person speaks in a tender voice.",
     ],
     "topic": [
         "A person speaks about a bicycle.",
         "Somebody talks of painting while a dog barks.",
         "A bicycle rolls by and a dog barks.",
+        "A person talks about politics and the weather.",
+        "A person speaks in English about cooking.",
+        "A person announces that a train departs.",
+        "A person asks passengers to board.",
+        "A person tells others why an engine idles.",
     ],
     "sight_only": [
         "A dog barks beside a tractor.",
         "A dog barks and an engine idles near a ladder.",
         "A cow and a dog are heard.",
         "A wooden gate and a dog are heard.",
+    ],
+    "ungrounded": [
+        "A helicopter lands on a roof while a tiger roars.",
+        "A dog barks, and a helicopter lands.",
+        "A dog barks as tigers roar.",
+        "A dog barks with a phone ringing beside it.",
+        "A dog barks before a glass shatters on the floor.",
+        "A dog barks; a violin is played in a farmyard.",
+        "An engine idles, and people laugh.",
+        "A tiger roars in a farmyard.",
+        "A cow eats and an engine idles.",
     ],
 }
 PASSES: dict[str, list[str]] = {
@@ -124,6 +163,10 @@ PASSES: dict[str, list[str]] = {
         "A bird sings and something heavy falls.",
         "A train appears in the distance with a whistle.",
         "Several people speak at once in May.",
+        "A bird could be heard while an engine idles.",
+        "A machine hums with an apparent rise in pitch.",
+        "A toy fires whether pressed or not.",
+        "An engine idles for a minute or two.",
     ],
     "gender_age": [
         "A person speaks while a dog barks.",
@@ -134,17 +177,41 @@ PASSES: dict[str, list[str]] = {
         "A human voice calls.",
         "A manhole cover clanks.",
         "New age music plays.",
+        "A grandfather clock chimes in a hall.",
+        "A hen clucks to her chicks.",
+        "A dog barks near a baby rattle.",
+        "A guy rope flaps in the wind.",
+        "A young goat bleats and an adult sheep answers.",
     ],
     "moods": [
         "A slow, sad waltz is played on flute and piano.",
         "Calm waters lap at a shore.",
         "An engine idles gently.",
         "Loud music plays in a hall.",
+        "A merry-go-round plays organ music.",
+        "A crowd sings Happy Birthday and claps.",
+        "A boring machine drills into rock.",
+        "A cable under tension snaps with a crack.",
+        "A tender passes and blows its horn.",
+        "A calm voice speaks over soft music.",
+        "A mournful waltz is played on a flute.",
     ],
     "topic": [
         "A person speaks while a dog barks.",
         "Somebody talks beside an idling engine.",
         "Somebody speaks in a foreign language, no word of which is clear.",
+        "A person speaks out of breath, close to the microphone.",
+        "A person speaks at a steady pace.",
+    ],
+    "ungrounded": [
+        "A dog barks in a farmyard.",
+        "An engine idles roughly, rattles a little, and then stops.",
+        "A dog barks sharply with a hollow echo, pauses, and barks again in a large hall.",
+        "A low rumble is heard while somebody speaks a little further away.",
+        "A slow, sad waltz is played on flute and piano.",
+        "A machine hums and music plays in the background.",
+        "In a farmyard, an engine starts with a loud bang.",
+        "A person talks over the steady drone of an engine.",
     ],
     "sight_only": [
         "A dog barks in a farmyard.",
@@ -239,9 +306,10 @@ def test_good_captions_of_the_profile_pass_all_its_checks(caption: str) -> None:
 def test_captions_that_people_might_write_pass_where_the_cues_tell_who_speaks() -> None:
     lines = (Path(__file__).parent / "good_captions.txt").read_text(encoding="utf-8").splitlines()
     who = (Item("a boy and a girl, an elderly couple, adults and teenagers, excitedly"),)
-    cues = {"audio_tags": TELLING["audio_tags"], "sound": who}
     only = Checks(on=ON_REQUEST, off=NAMES)
-    assert {line: wrong for line in lines if (wrong := complaint(subject(line, cues=cues), only))} == {}
+    for line in lines:
+        cues = {"audio_tags": TELLING["audio_tags"], "sound": (*who, Item(line))}
+        assert complaint(subject(line, cues=cues), only) is None, line
 
 
 @pytest.mark.parametrize("caption", PLANTED["gender_age"][:8])
@@ -276,6 +344,83 @@ def test_the_picture_may_only_tell_what_makes_a_sound_of_a_general_kind(
 ) -> None:
     wrong = failed("sight_only", "A dog barks.", events=(SoundEvent(event, cues),))
     assert (wrong == "") is passes
+
+
+def heard(*tags: str, **cues: Items) -> dict[str, Items]:
+    return {"audio_tags": tuple(Item(tag, 0.9) for tag in tags), **cues}
+
+
+SQUEAK = (
+    Item("no speech", 0.01),
+    Item("start the car and let it warm up a bit, it has a pretty loud tone", 0.9, 0.0, 9.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("caption", "passes"),
+    [
+        ("A person speaks as a car idles with a warm rumble.", True),
+        ("A person speaks in a pretty even tone.", True),
+        ("A person speaks slightly out of breath, a bit far away.", True),
+        ("A person speaks as a car starts and a dog barks at a train.", True),
+    ],
+)
+def test_words_in_which_sounds_are_told_are_no_topic_one_by_one(caption: str, passes: bool) -> None:
+    assert (failed("topic", caption, cues=heard("Speech", "Vehicle", "Dog", speech=SQUEAK)) == "") is passes
+
+
+def test_two_things_that_only_talk_names_are_a_topic() -> None:
+    talk = (*SQUEAK, Item("then the brakes of the car", 0.9, 9.0, 11.0))
+    assert failed("topic", "A person speaks as a car brakes.", cues=heard("Speech", speech=talk))
+
+
+def test_a_choir_of_boys_is_told_by_children_who_sing_and_a_boy_who_speaks_is_not() -> None:
+    children = heard("Child singing", "Choir", "Child speech, kid speaking")
+    assert failed("gender_age", "A choir of boys sings in a church.", cues=children) == ""
+    assert failed("gender_age", "A choir of boys sings in a church.", cues=heard("Choir"))
+    assert failed("gender_age", "A boy speaks.", cues=children)
+
+
+def test_a_mood_may_be_said_in_another_word_than_the_cue_has_but_not_become_another() -> None:
+    music: Items = (Item("genre: blues; mood: melancholic"),)
+    assert failed("moods", "A guitar plays a sad song.", cues=heard("Guitar", music=music)) == ""
+    assert failed("moods", "A guitar plays a cheerful song.", cues=heard("Guitar", music=music))
+
+
+def test_an_event_bears_out_only_those_of_its_clauses_that_a_cue_says() -> None:
+    stuffed = (SoundEvent("a dog barks as a helicopter lands", ("audio_tags",)),)
+    assert failed("ungrounded", "A helicopter lands and a dog barks.", events=stuffed, cues=heard("Dog"))
+    assert failed("ungrounded", "A dog barks.", events=stuffed, cues=heard("Dog")) == ""
+    tractor = (SoundEvent("a tractor runs", ("audio_tags", "video")),)
+    seen: Items = (Item("00:00 a tractor in a field"),)
+    assert failed("ungrounded", "A tractor runs.", events=tractor, cues=heard("Engine", video=seen)) == ""
+    assert failed("ungrounded", "A tractor runs.", events=tractor, cues=heard("Dog", video=seen))
+
+
+def test_neither_a_place_nor_a_faint_tag_says_that_something_sounds() -> None:
+    fall = (SoundEvent("a waterfall roars", ("place",)),)
+    told = heard("Dog", place=(Item("waterfall", 0.9),))
+    assert failed("ungrounded", "A dog barks and a waterfall roars.", events=fall, cues=told)
+    faint: dict[str, Items] = {"audio_tags": (Item("Dog", 0.9), Item("Bell", 0.02))}
+    assert failed("ungrounded", "A dog barks and a bell rings.", cues=faint)
+
+
+def test_what_is_no_caption_and_no_form_of_one_may_name_what_no_cue_says() -> None:
+    assert failed("ungrounded", "a tiger roars, a helicopter lands", events=(), grounded=False) == ""
+
+
+def test_an_event_does_not_smuggle_in_what_is_only_seen() -> None:
+    seen: Items = (Item("00:00 a dog beside a red sofa with a tractor"),)
+    beside = (SoundEvent("a dog barks beside a sofa", ("audio_tags", "video")),)
+    assert failed("sight_only", "A dog barks beside a sofa.", events=beside, cues=heard("Dog", "Knock", video=seen))
+    engine = (SoundEvent("a tractor's engine runs", ("audio_tags", "video")),)
+    assert failed("sight_only", "A tractor's engine runs.", events=engine, cues=heard("Engine", video=seen)) == ""
+
+
+def test_what_is_only_seen_is_not_looked_for_in_translations() -> None:
+    radio: dict[str, Items] = heard("Dog", video=(Item("00:00 a dog and a radio"),))
+    text = subject("Ein Hund bellt, im Radio klingt es leise.", cues=radio, language="de", grounded=False)
+    assert complaint(text, CHECKS) is None
 
 
 def test_without_cues_of_sight_nothing_is_looked_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from transformers import (
 
 from model_handlers.base import Example
 from model_handlers.chat import Chat
+from model_handlers.speech import Speech
 from model_handlers.weights import ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -293,3 +295,20 @@ def test_a_flamingo_hears_sounds_of_any_length_when_its_class_is_named(kind: str
     alone = [handler.predict([example], model)[0] for example in (*sounds(), long)]
     assert [[item.text for item in items] for items in together] == [[item.text for item in items] for items in alone]
     assert len({items[0].text for items in together}) == 3
+
+
+@pytest.mark.parametrize(
+    ("handler", "fingerprint"),
+    [
+        (Chat(name="x", model="org/model", revision="a" * 40), "2fc42f35fc04a5d2"),
+        (Chat(name="x", model="org/model", revision="a" * 40, sees="audio"), "1bd8afa4a69de1b7"),
+        (Speech(name="x", model="org/model", revision="a" * 40), "b3b3863ab006cff5"),
+    ],
+)
+def test_what_has_no_effect_in_a_row_changes_no_fingerprint(handler: Chat | Speech, fingerprint: str) -> None:
+    assert handler.fingerprint() == fingerprint  # as it was before there were videos and stems
+    if isinstance(handler, Chat):
+        assert replace(handler, every_s=2.0, most_frames=7, frames_as="images").fingerprint() == fingerprint
+        video = replace(handler, sees="video")
+        others = (replace(video, every_s=2.0), replace(video, most_frames=7), replace(video, frames_as="images"))
+        assert len({row.fingerprint() for row in (handler, video, *others)}) == 5

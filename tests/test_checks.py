@@ -68,6 +68,9 @@ PLANTED: dict[str, list[str]] = {
         "A dog barks ½ of the time.",
         "A dog, 12, and a cat, 15.",
         "A dog barks .9 loud.",
+        "A dog barks at the fifteen second mark.",
+        "A dog barks for ten seconds.",
+        "A dog barks three minutes in.",
     ],
     "language": [
         "Ein Hund bellt, während ein Auto vorbeifährt.",
@@ -194,6 +197,7 @@ PASSES: dict[str, list[str]] = {
         "A V8 engine revs.",
         "A man gives a speech with confidence.",
         "One of 2 dogs barks.",
+        "A dog barks for a few seconds.",
     ],
     "language": [
         "A dog barks.",
@@ -554,3 +558,26 @@ def test_another_language_may_be_asked_for() -> None:
     assert complaint(chinese, Checks(language="zh")) is None
     with pytest.raises(ValueError, match="xx"):
         Checks(language="xx")
+
+
+THAI = "สุนัขเห่าเสียงดังหลายครั้งในขณะที่มีคนพูดด้วยเสียงทุ้มต่ำในห้องครัวและรถยนต์แล่นผ่านไปบนถนนอย่างรวดเร็ว"
+
+
+def test_a_word_of_thai_is_a_few_letters() -> None:
+    translated = subject(THAI, language="th", grounded=False, original="A dog barks.")
+    assert complaint(translated, Checks(most_words=20)) is None
+    assert complaint(subject(THAI * 3, language="th", grounded=False), Checks(most_words=20)) is not None
+
+
+@pytest.mark.parametrize("text", ["سگ پارس می\u200cکند", "কুকুর র\u200d্যাম্প", "क्\u200dष"])
+def test_joiners_are_letters_where_a_script_spells_with_them(text: str) -> None:
+    assert failed("markup", text) == ""
+    assert failed("markup", text.replace("\u200c", "\u200b").replace("\u200d", "\u200b"))
+
+
+def test_a_translation_is_not_the_caption_itself() -> None:
+    short = "A dog barks."  # too few words to tell their language
+    again = subject(short, language="de", grounded=False, original=short)
+    assert failed("language", short) == ""
+    assert module.language(again, Checks()).startswith("It is the caption itself")
+    assert module.language(subject("Ein Hund bellt.", language="de", original=short), Checks()) == ""

@@ -126,7 +126,7 @@ def test_hostile_cues_stay_data_however_long_they_are(writer: LanguageWriter) ->
 def test_its_recipe_says_in_which_forms_captions_are_written(fusion: Profile) -> None:
     found = recipe(fusion)
     assert (found["forms"], found["languages"]) == (list(FORMS), [])
-    assert found["checks"]["sight"] == ("video",)
+    assert found["checks"]["sight"] == ("video", "place")
 
 
 @pytest.mark.parametrize("preset", ["t4", "l4", "a100"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from random import Random
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -11,7 +14,9 @@ from model_handlers.base import Item
 from model_handlers.questions import KINDS, Question, Questions
 from transforms import pair_checks
 from transforms.checks import Checks
+from transforms.evidence import affirmed, borne_out, heard
 from transforms.pair_checks import Posed, complaint, for_pairs, sequence_wording
+from transforms.words import stem
 
 CUES = {
     "sound": (Item("a dog barks, then a bell rings", 0.9),),
@@ -59,6 +64,9 @@ GOOD = [
     pair("music", "Which instruments can be heard?", "A flute and a piano.", cues=("music",)),
     pair("music", "What is the mood of the music?", "Cheerful.", cues=("music",)),
     pair("music", "Is there any music?", "Yes, there is.", cues=("music",)),
+    pair("music", "Is the music a fast waltz on flute and piano?", "Yes, it is.", cues=("music",)),
+    pair("sound", "Is there a cat?", "No, but a dog barks."),
+    pair("source", "Which animal barks in the background?", "A dog."),
     pair("speech", "Does anybody speak?", "Yes, somebody speaks.", cues=("speech",)),
     pair("speech", "Who can be heard besides the dog?", "A person who speaks.", cues=("speech", "sound")),
 ]
@@ -74,6 +82,8 @@ PLANTED: dict[str, list[Question]] = {
         pair("speech", "What does the person say?", "To open the door.", cues=("speech",)),
         pair("speech", "What is being said about the door?", "That it opens.", cues=("speech",)),
         pair("speech", "Which language is spoken?", "English.", cues=("speech",)),
+        pair("order", "Which sound does not come first?", "A dog barks."),
+        pair("sound", "Which of these isn't heard?", "a bell"),
         pair("speech", "What are they talking about?", "A door.", cues=("speech",)),
     ],
     "answer": [
@@ -87,6 +97,9 @@ PLANTED: dict[str, list[Question]] = {
         pair("sound", "Which of these can be heard?", "a dog", "a dog", "a sheep", "sheep", "a saw"),
         pair("sound", "Which of these can be heard?", "a dog", "a dog", "A dog.", "a cow", "a saw"),
         pair("sound", "Which of these can be heard?", "a dog", "the dog", "a sheep", "a cow", "a saw"),
+        pair("source", "What rings?", "a bell", "a bell", "all of the above", "a saw", "a train"),
+        pair("source", "What rings?", "a bell", "a bell", "none of these", "a saw", "a train"),
+        pair("source", "What rings?", "both", "both", "a cow", "a saw", "a train"),
     ],
     "cues": [
         pair("sound", "What can be heard?", "A dog barks.", cues=()),
@@ -100,8 +113,11 @@ PLANTED: dict[str, list[Question]] = {
         pair("count", "How many times does the dog bark?", "four times"),
         pair("count", "How many times does the dog bark?", "once"),
         pair("count", "How many times is the drum struck?", "twice", cues=("strikes",)),
-        pair("count", "How many ducks move?", "one", cues=("video", "sound")),
         pair("count", "How many people speak?", "two", cues=("speech",)),
+        pair("count", "How many people speak?", "one", cues=("speech",)),  # one segment may be of two people
+        pair(
+            "count", "How many anvils sound?", "three", cues=("strikes", "steps")
+        ),  # it is the drum that is three times
     ],
     "order": [
         pair("order", "What can be heard first?", "A bell rings."),
@@ -128,6 +144,26 @@ PLANTED: dict[str, list[Question]] = {
         pair("speech", "Does anybody speak?", "No, nobody speaks.", cues=("speech",)),
         pair("speech", "Does anybody speak?", "Yes, somebody speaks.", cues=("sound",)),
         pair("sound", "Which faint sound is there?", "A cat."),  # its score says that there is none
+        pair("speech", "Does anybody speak?", "Yes, somebody speaks while a helicopter lands.", cues=("speech",)),
+        pair("sound", "Does a dog bark?", "Yes, and a choir of whales sings."),
+        pair("sound", "Does a dog bark?", "Yes, but no bell rings."),
+        pair("sound", "Does a dog ring?", "Yes."),
+        pair("sound", "Does a dog bark and a sheep bleat?", "Yes."),
+        pair("sound", "Is there a cat?", "No, but a helicopter crashes."),
+        pair("sound", "Is there a cat?", "No, and there is no dog."),
+        pair("sound", "Is there a cat?", "Nobody barks."),
+        pair("sound", "What is heard in the distance?", "Nothing but thunder and an explosion."),
+        pair("sound", "What can be heard?", "A dog barks and a bell rings near a helicopter."),
+        pair("sound", "What can be heard?", "A dog barks, a bell rings, then thunder."),
+        pair("sound", "What moves in the kitchen?", "A dog."),
+        pair("source", "What rings?", "A dog."),
+        pair("source", "What rings?", "The dog rings a bell."),
+        pair("source", "What makes the barking?", "A bell."),
+        pair("source", "What meows?", "A dog."),
+        pair("music", "What is the genre of the music?", "Cheerful.", cues=("music",)),
+        pair("music", "How does the music feel?", "Fast.", cues=("music",)),
+        pair("music", "What is the tempo of the music?", "Flute and piano.", cues=("music",)),
+        pair("music", "Is the music a fast waltz on violin?", "Yes.", cues=("music",)),
     ],
     "given_away": [
         pair("sound", "Which animal can be heard, as a dog barks?", "A dog."),
@@ -150,6 +186,7 @@ PLANTED: dict[str, list[Question]] = {
         pair("sound", "Which sound is detected first?", "A dog."),
         pair("sound", "Which of these can be heard?", "a dog", "a dog", "a sheep", "what the video shows", "a saw"),
     ],
+    "sight_only": [pair("count", "How many ducks move?", "one", cues=("video", "sound"))],
     "quoted_speech": [pair("speech", "Does anybody speak?", "Yes, open the old door now.", cues=("speech",))],
     "assistant_speak": [pair("sound", "What can be heard, as an AI would tell it?", "A dog barks.")],
     "colours": [pair("source", "What does the brown dog do?", "A dog barks.")],
@@ -174,7 +211,7 @@ def test_a_planted_pair_is_refused_for_its_reason(name: str, one: Question) -> N
 
 
 def test_every_check_has_planted_pairs_and_every_kind_good_ones() -> None:
-    assert pair_checks._CHECKS.keys() <= PLANTED.keys()
+    assert {check.__name__ for check in (*pair_checks._OF_FORM, *pair_checks._OF_TRUTH)} <= PLANTED.keys()
     assert {one.kind for one in GOOD} == set(KINDS)
 
 
@@ -206,7 +243,8 @@ def test_a_kind_that_the_profile_does_not_want_is_refused() -> None:
 
 
 def test_without_cues_of_sight_named_as_such_a_picture_counts_as_evidence() -> None:
-    one = pair("source", "What quacks?", "A duck.", cues=("video",))
+    one = pair("source", "What moves?", "A duck.", cues=("video",))
+    assert complaint(posed(one))
     assert complaint(posed(one, sight=())) is None
 
 
@@ -256,3 +294,101 @@ def test_nothing_that_an_answer_may_hold_upsets_a_check(text: str) -> None:
     assert complaint(posed(pair(text, "What can be heard?", "A dog barks.")))
     for kind in KINDS:
         complaint(posed(pair(kind, "What can be heard?", text, cues=("sound", "steps", "speech", "music"))))
+
+
+NO_MORE = "A dog barks on a street. There is no speech and no music in this audio."
+NEITHER = "speech and music are absent, but a dog barks"
+
+
+@pytest.mark.parametrize("told", [NO_MORE, NEITHER, "a dog barks without speech, music or other sounds"])
+@pytest.mark.parametrize("more", [{}, {"speech": (Item("no speech", 0.98),)}])
+def test_what_a_cue_says_is_not_there_is_no_evidence_of_it(told: str, more: dict[str, Any]) -> None:
+    told_so = {"sound": (Item(told, 0.9),), **more}
+    true = [
+        pair("speech", "Does anybody speak?", "No, nobody speaks."),
+        pair("music", "Is there any music?", "No, there is no music."),
+        pair("sound", "Does a dog bark?", "Yes, a dog barks."),
+    ]
+    false = [
+        pair("speech", "Does anybody speak?", "Yes, somebody speaks."),
+        pair("music", "Is there any music?", "Yes, there is music."),
+        pair("sound", "Does a dog bark?", "No, no dog barks."),
+        pair("sound", "What can be heard?", "Music and speech."),
+    ]
+    for one in true:
+        assert complaint(replace(posed(one), cues=told_so)) is None, one
+    for one in false:
+        found = complaint(replace(posed(one), cues=told_so))
+        assert found is not None, one
+        assert found[0] == "grounded"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("A dog barks; nobody speaks.", "a dog barks"),
+        ("There is no speech, background music, or human activity.", ""),
+        ("No music plays, the wind howls", "the wind howls"),
+        ("a dog barks and it doesn't stop", "a dog barks"),
+        ("A bell rings, not far away", "A bell rings, not far away"),
+        ("Nothing but thunder", "Nothing but thunder"),
+        ("Knocking, notes and nonsense", "Knocking, notes and nonsense"),
+        ("", ""),
+    ],
+)
+def test_what_is_left_of_a_text_that_denies(text: str, left: str) -> None:
+    assert affirmed(text) == left
+    assert affirmed(text, "de") == text  # "not" may mean anything there
+
+
+def test_captions_are_not_borne_out_by_denials_either() -> None:
+    told_so = {"sound": (Item(NO_MORE, 0.9),), "speech": (Item("no speech", 0.98),)}
+    known = borne_out(told_so, ("speech",))
+    assert stem("barks") in known
+    assert not known & {stem("speech"), stem("music")}
+    assert [item.text for item in heard(told_so, ("speech",), ())] == ["a dog barks on a street"]
+
+
+@pytest.mark.parametrize(
+    ("cues", "asked", "right"),
+    [
+        ({"audio_tags": ("Dog", "Bell", "Cat")}, "How many different sounds can be heard?", {3}),
+        ({"audio_tags": ("Burping, eructation, belch",)}, "How many different sounds can be heard?", set()),
+        ({"audio_tags": ("Burping, eructation, belch", "Dog")}, "How many different sounds can be heard?", {2}),
+        ({"sound": ("A dog barks, loud, sharp, and close by.",)}, "How many different sounds can be heard?", set()),
+        ({"sound": ("a dog barks, then a bell rings, then a dog barks",)}, "How many kinds of sounds are there?", {2}),
+        ({"sound": ("a dog barks",), "audio_tags": ("Dog", "Bark")}, "How many sounds can be heard?", {1}),
+        ({"sound": ("A dog barks and five bells ring",)}, "How many dogs bark?", set()),
+        ({"sound": ("A dog barks and five bells ring",)}, "How many bells ring?", {5}),
+        ({"sound": ("three cars pass and a bell rings",)}, "How many times does the bell ring?", set()),
+    ],
+)
+def test_a_number_is_that_of_the_thing_that_is_asked_for(
+    cues: dict[str, tuple[str, ...]], asked: str, right: set[int]
+) -> None:
+    told_so = {name: tuple(Item(text, 0.9) for text in texts) for name, texts in cues.items()}
+    for number, word in enumerate(("one", "two", "three", "four", "five"), 1):
+        one = pair("count", asked, word, cues=tuple(cues))
+        assert (complaint(replace(posed(one), cues=told_so)) is None) == (number in right)
+
+
+def test_segments_of_a_transcript_count_no_people() -> None:
+    segments = tuple(Item(text, 0.9, at, at + 1.0) for at, text in enumerate(("hello", "my friend", "goodbye")))
+    one = pair("count", "How many people speak?", "Three.", cues=("speech",))
+    found = complaint(replace(posed(one), cues={"speech": segments}))
+    assert found
+    assert found[0] == "count"
+
+
+def test_hostile_cues_are_looked_at_in_little_time() -> None:
+    drawn = Random(1)
+    rare = ["".join(drawn.choices(ascii_lowercase, k=8)) for _ in range(2400)]
+    of_words = tuple(Item(" ".join(rare[at : at + 200]), 0.9) for at in range(0, 2400, 200))
+    of_one = tuple(Item("a" * length, 0.9) for length in range(1400, 1412))
+    began = time.process_time()
+    for number in range(40):
+        answer = f"A dog of {' '.join(drawn.sample(rare, 9))} barks."
+        one = pair("sound", f"What is heard of {rare[number]} and of {rare[-number]}?", answer)
+        complaint(replace(posed(one, on=ON), cues={"sound": of_words}))
+        complaint(replace(posed(pair("count", "How many dogs bark?", "two")), cues={"sound": of_one}))
+    assert time.process_time() - began < 4.0  # it takes about half a second; the words of one letter took six

@@ -182,12 +182,12 @@ def refusing(server: LlmServer, fault: str, told: str) -> None:
 def test_a_clip_whose_questions_fail_fails_and_its_caption_is_published_when_they_are_mended(
     server: LlmServer, tmp_path: Path
 ) -> None:
-    mine, data = profile(tmp_path, server.url), str(tmp_path / "data")
-    refusing(server, "content_filter", "Violin")
+    mine, data = profile(tmp_path, server.url, patience_s=2), str(tmp_path / "data")
+    refusing(server, "500", "Violin")
     first = run(mine, clips(tmp_path, 20), data, quiet=True)
     failed = list(first.read("failed"))
     assert failed
-    assert all((failure.step, failure.retryable) == ("questions", False) for failure in failed)
+    assert all((failure.step, failure.retryable) == ("questions", True) for failure in failed)
     assert kinds(first) == {"captions": 20 - len(failed), "rejected": 0, "failed": len(failed)}
     assert first.manifest["reasons"] == {"failed/questions": len(failed)}
     waiting = {failure.clip.clip_id for failure in failed}
@@ -197,14 +197,39 @@ def test_a_clip_whose_questions_fail_fails_and_its_caption_is_published_when_the
 
     refusing(server, "", "")
     answered = server.answered
-    assert run(mine, clips(tmp_path, 20), data, quiet=True).unchanged  # nothing says that it would help
-    mended = run(mine, clips(tmp_path, 20), data, retry_failed=True, quiet=True)
+    mended = run(mine, clips(tmp_path, 20), data, quiet=True)
     assert kinds(mended) == {"captions": 20, "rejected": 0, "failed": 0}
     assert server.answered == answered + len(failed)  # no caption was paid for again
     assert len(pairs(mended)) == 20
     found = compare(data)
     assert found.counts["ended_otherwise"] == len(failed)
     assert found.reasons["ended_otherwise"] == {"failed: questions → captioned": len(failed)}
+
+
+def test_a_clip_that_the_provider_will_not_answer_about_keeps_its_caption(server: LlmServer, tmp_path: Path) -> None:
+    mine, data = profile(tmp_path, server.url), str(tmp_path / "data")
+    refusing(server, "content_filter", "Violin")
+    first = run(mine, clips(tmp_path, 20), data, quiet=True)
+    assert kinds(first) == {"captions": 20, "rejected": 0, "failed": 0}
+    refused = first.manifest["pairs"]["dropped"]["refused"]
+    assert 0 < refused == 20 - len(pairs(first))
+    refusing(server, "", "")
+    assert run(mine, clips(tmp_path, 20), data, quiet=True).unchanged  # nothing says that it would help
+    mended = run(mine, clips(tmp_path, 20), data, retry_failed=True, quiet=True)
+    assert (kinds(mended)["captions"], len(pairs(mended))) == (20, 20)
+
+
+def test_questions_that_are_all_refused_stop_the_run_though_captions_were_answered(
+    server: LlmServer, tmp_path: Path
+) -> None:
+    mine, data = profile(tmp_path, server.url), str(tmp_path / "data")
+    refusing(server, "400", "")
+    with pytest.raises(RuntimeError, match=r"all of the first \d+ questions were refused"):
+        run(mine, clips(tmp_path, 20), data, quiet=True)
+    refusing(server, "", "")
+    captioned = server.answered
+    assert kinds(run(mine, clips(tmp_path, 20), data, quiet=True))["captions"] == 20
+    assert server.answered == captioned + 20  # of which none is a caption
 
 
 def test_when_the_budget_ends_before_the_questions_the_next_run_asks_the_rest(

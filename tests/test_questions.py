@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from transforms.answers import written, written_key
 from transforms.avro import avro_schema, from_record, to_record
 from transforms.caption import told
 from transforms.checks import Checks
-from transforms.pair_checks import for_pairs
+from transforms.pair_checks import for_pairs, same_questions
 from transforms.publish import digest_of
 from transforms.questions import Captioned, Questioned, Terms, settle, to_pair
 from transforms.records import Caption, Clip, Cue, Failure, Written
@@ -92,6 +93,24 @@ def test_two_questions_of_one_wording_are_one() -> None:
     assert done(Draft(pairs=(GOOD[0], again, GOOD[1]))).dropped == ("duplicate",)
 
 
+@pytest.mark.parametrize("again", ["What is heard?", "What sounds are heard?", "Which sounds can you hear?"])
+def test_a_question_in_other_words_with_the_same_answer_is_one_and_with_another_it_is_not(again: str) -> None:
+    same = replace(GOOD[0], question=again)
+    assert done(Draft(pairs=(GOOD[0], same, GOOD[1]))).dropped == ("duplicate",)
+    other = replace(same, answer="A bell rings.")
+    assert done(Draft(pairs=(GOOD[0], other))).dropped == ()
+
+
+def test_questions_that_differ_in_what_they_count_or_in_order_are_two() -> None:
+    more = (
+        Question("count", "How many instruments are there?", "Two.", (), CUES),
+        Question("count", "How many genres are there?", "Two.", (), CUES),
+        Question("order", "What comes last?", "A dog barks.", (), CUES),
+    )
+    keys = [same_questions(pair) for pair in (*GOOD, *more)]
+    assert all(one.isdisjoint(other) for one, other in combinations(keys, 2))
+
+
 def test_where_too_few_pass_the_writer_is_asked_once_more_with_the_complaints_and_what_passed_stays() -> None:
     asked = settled(Draft(pairs=(GOOD[0], *BAD)))
     assert isinstance(asked, Brief)
@@ -116,10 +135,14 @@ def test_a_writer_that_finds_no_question_is_believed() -> None:
     assert (found.pairs, found.dropped) == ((), ("no_question",))
 
 
-@pytest.mark.parametrize("retryable", [True, False])
-def test_a_request_that_fails_makes_the_clip_a_failure(retryable: bool) -> None:
-    found = settled(Draft(error="no answer", retryable=retryable))
-    assert found == Failure(CLIP, "questions", "no answer", retryable)
+def test_a_request_that_a_retry_may_mend_makes_the_clip_a_failure() -> None:
+    found = settled(Draft(error="no answer", retryable=True))
+    assert found == Failure(CLIP, "questions", "no answer", True)
+
+
+def test_a_request_that_is_refused_costs_the_clip_its_questions_alone() -> None:
+    found = done(Draft(error="refused by a content filter"))
+    assert (found.pairs, found.dropped) == ((), ("refused",))
 
 
 def test_the_key_holds_the_caption_and_that_of_a_caption_is_what_it_was() -> None:

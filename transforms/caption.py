@@ -143,7 +143,8 @@ def subjects(answer: Draft, asked: Brief, terms: Terms) -> Iterator[tuple[str, S
     yield "", caption
     for version in answer.versions:
         of = replace(caption, caption=version.text, grounded=False, form=forms.get(version.form))
-        yield version.language or version.form, replace(of, language=version.language)
+        original = answer.caption if version.language else ""
+        yield version.language or version.form, replace(of, language=version.language, original=original)
 
 
 def _versions(answer: Draft, language: str) -> tuple[Version, ...]:

@@ -22,8 +22,9 @@ from model_handlers.forms import Form
 from model_handlers.llm import UNSEEN
 from model_handlers.writers import SoundEvent
 from transforms import words
-from transforms.bans import facet, gender_age, moods, quoted, sight_only, topic, uncertainty
+from transforms.bans import gender_age, moods, quoted, sight_only, topic, uncertainty
 from transforms.evidence import borne_out, shares
+from transforms.parts import facet, ungrounded
 
 LONGEST_WORD = 30  # letters; "high-pitched", "counterclockwise" and the like stay well below
 TRANSCRIBED = 4  # words in a row that count as quoting
@@ -41,6 +42,11 @@ _COUNTS = re.compile(  # a few things, what carries a number in its name, a deca
 _LINK = re.compile(r"://|\bwww\.|\w\.(?:com|org|net|io|ai|ru|cn)\b|\b(?:mailto|javascript|data):|&#?\w{1,8};")
 _SYMBOLS = frozenset("*_#@\\|~^=+`$")  # of ASCII; "&" and "/" pass: "drum & bass", "and/or"
 _QUOTES = frozenset('"“”„‟«»「」『』〝〞＂')
+# Joiners and non-joiners are part of how Arabic, Indic, Khmer and Burmese letters are spelt.
+_JOINED = r"[\u0620-\u06ff\u0750-\u077f\u08a0-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff]"
+_JOINERS = re.compile(rf"(?<={_JOINED})[\u200c\u200d](?={_JOINED})")
+_LETTERS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+LETTERS_A_WORD = 4  # of Thai, Lao, Khmer and Burmese, which put no spaces between words
 _QUOTED_APOSTROPHES = re.compile(r"(?<!\w)'[^\W\d_][^']{1,300}(?<=[\w.,!?])'(?!\w)")
 
 
@@ -103,6 +109,7 @@ class Subject:
         grounded: whether the writer names events at all.
         form: that the text is in; ``None`` for the caption itself.
         language: of the text, where it is a translation; empty for the profile's.
+        original: what it is a translation of.
     """
 
     clip_id: str
@@ -112,6 +119,7 @@ class Subject:
     grounded: bool = True
     form: Form | None = None
     language: str = ""
+    original: str = ""
 
 
 Check = Callable[[Subject, Checks], str]
@@ -139,14 +147,14 @@ def wording(caption: str) -> str:
 
 def length(subject: Subject, checks: Checks) -> str:
     """Too few words, too many, or one that is none."""
-    if subject.form and subject.form.about and not subject.caption.strip():
+    if subject.form and (subject.form.about or subject.form.may_be_empty) and not subject.caption.strip():
         return ""  # the clip has nothing of what the form is about
-    found, (least, most) = words.tokens(subject.caption), _limits(subject, checks)
+    found, (least, most) = _count(subject.caption), _limits(subject, checks)
     what = "one sentence" if subject.form is None else "a text"
-    if len(found) < least:
-        return f"It has {len(found)} words; write {what} of at least {least} words."
-    if len(found) > most:
-        return f"It has {len(found)} words; write {what} of at most {most} words."
+    if found < least:
+        return f"It has {found} words; write {what} of at least {least} words."
+    if found > most:
+        return f"It has {found} words; write {what} of at most {most} words."
     longest = max((part for word in subject.caption.split() for part in word.split("-")), key=len, default="")
     if len(longest) > LONGEST_WORD and not _unspaced(longest):
         return f'"{quoted(longest)}" is no word; write a plain sentence.'
@@ -155,7 +163,7 @@ def length(subject: Subject, checks: Checks) -> str:
 
 def markup(subject: Subject, checks: Checks) -> str:
     """Anything that is not the plain text of one line: markdown, links, symbols, hidden characters, quoted captions."""
-    caption = subject.caption.strip()
+    caption = _JOINERS.sub("", subject.caption.strip())
     odd = next((c for c in caption if _is_odd(c)), "")
     if odd:
         what = (
@@ -199,6 +207,8 @@ def language(subject: Subject, checks: Checks) -> str:
     wanted = subject.language or checks.language
     if not wanted or not subject.caption.strip():
         return ""
+    if wanted != (checks.language or "en") and words.tokens(subject.caption) == words.tokens(subject.original):
+        return f'It is the caption itself; translate it into the language with the ISO code "{wanted}".'
     scores = _scores(subject.caption[:2000])
     if max(scores.values()) - scores.get(wanted, -math.inf) > OTHER_LANGUAGE:
         return f'It is not in the language that is wanted; write it in the language with the ISO code "{wanted}".'
@@ -296,11 +306,20 @@ _CHECKS: dict[str, Check] = {
         facet,
     )
 }
-_ON_REQUEST: dict[str, Check] = {check.__name__: check for check in (uncertainty, gender_age, moods, topic)}
+_ON_REQUEST: dict[str, Check] = {check.__name__: check for check in (uncertainty, gender_age, moods, topic, ungrounded)}
 NAMES: tuple[str, ...] = tuple(_CHECKS)
 ON_REQUEST: tuple[str, ...] = tuple(_ON_REQUEST)
 # These look for English words.
-_OF_ENGLISH = {"assistant_speak", "cue_speak", "colours", "inaudible", "boilerplate", "facet", *ON_REQUEST}
+_OF_ENGLISH = {
+    "assistant_speak",
+    "cue_speak",
+    "colours",
+    "inaudible",
+    "boilerplate",
+    "sight_only",
+    "facet",
+    *ON_REQUEST,
+}
 
 
 def _is_english(subject: Subject, checks: Checks) -> bool:
@@ -308,9 +327,16 @@ def _is_english(subject: Subject, checks: Checks) -> bool:
     return (subject.language or checks.language) in ("", "en")
 
 
+def _count(text: str) -> int:
+    """The words of a text; of languages that put no spaces between theirs, about as many."""
+    found = words.tokens(text)
+    letters = sum(1 for word in found if _LETTERS.fullmatch(word))
+    return len(found) - letters + -(-letters // LETTERS_A_WORD)
+
+
 def _limits(subject: Subject, checks: Checks) -> tuple[int, int]:
-    """Words that a text has at least and at most. A translation may have half as many, or twice: of some languages
-    each letter counts as a word."""
+    """Words that a text has at least and at most. A translation may have half as many, or twice: of Chinese and
+    Japanese each letter counts as a word."""
     if subject.form:
         return subject.form.least_words, subject.form.most_words
     if subject.language:

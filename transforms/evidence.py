@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
 
 from model_handlers.base import Item, Items
 from transforms import words
 
 _SAYS_NOTHING = ("no speech", "language ")  # how the items of a transcript begin that hold no speech
+_DENIAL = re.compile(
+    r"\b(?:no(?! doubt)|not(?! (?:only|just|far|long))|without|neither|nor|absent|nobody|nothing(?! but)|none|never"
+    r"|cannot|\w+n't)\b"
+)
+_PREDICATE = re.compile(r"\b(?:not|absent|never|cannot|\w+n't)\b")
+_LACKING = re.compile(r"\b(?:without|with no)\b")
+_SENTENCE = re.compile(r"[.;!?]+(?:\s+|$)")
+_BUT = re.compile(r"but|while")
+_PART = re.compile(r"(?:, ?|\s)(?:and|but|while)\s|, ?")
+# How a part begins that tells of a thing anew: "no music, a dog barks"; what else follows a denial, it denies as well:
+# "no speech, music or laughter".
+_ANEW = re.compile(r"(?:a|an|the|there|then|only|just|some|somebody|someone|people|two|three|several|many)\b")
 
 
 def said(items: Items) -> Items:
@@ -20,10 +35,51 @@ def spoken(items: Items) -> bool:
     return bool(said(items))
 
 
+def denies(text: str) -> bool:
+    """Whether a text says of anything that it is not there, in English."""
+    return bool(_DENIAL.search(words.plain(text)))
+
+
+@lru_cache(maxsize=1 << 10)
+def affirmed(text: str, language: str = "en") -> str:
+    """A text without what it says is not there: of ``a dog barks; there is no music`` the dog is left.
+
+    Only English denials are known; a text in another language, or one that denies nothing, is returned as it is.
+    """
+    if language not in ("", "en") or not denies(text):
+        return text
+    return ". ".join(filter(None, map(_affirmed, _SENTENCE.split(words.plain(text)))))
+
+
+def _affirmed(sentence: str) -> str:
+    kept: list[str] = []
+    denied, end = False, 0
+    for cut in (*_PART.finditer(sentence), None):
+        part = sentence[end : cut.start() if cut else None].strip()
+        if _DENIAL.search(part):
+            if _PREDICATE.search(part):  # "music and speech are absent"
+                kept = [one for one in kept if len(words.stems(one)) > 1]
+            before = _LACKING.split(part)[0].strip()
+            kept += [before] if before and not _DENIAL.search(before) else []
+            denied = True
+        elif part and (not denied or _ANEW.match(part)):
+            kept.append(part)
+            denied = False
+        if cut:
+            end, denied = cut.end(), denied and not _BUT.search(cut.group())
+    return ", ".join(kept)
+
+
+@lru_cache(maxsize=1 << 10)
+def stems_told(text: str, language: str = "en") -> frozenset[str]:
+    """The stems of what an item says is there (`affirmed`)."""
+    return frozenset(words.stems(affirmed(text, language), language))
+
+
 def borne_out(
     cues: Mapping[str, Items], transcripts: Collection[str], language: str = "en", but: Collection[str] = ()
 ) -> set[str]:
-    """Stems of all that the cues say, but for transcripts, which are evidence of speech only.
+    """Stems of all that the cues say is there, but for transcripts, which are evidence of speech only.
 
     Args:
         cues: by name.
@@ -38,23 +94,26 @@ def borne_out(
         if name in transcripts:
             known |= {words.stem("speech")} if spoken(items) else set()
         else:
-            known.update(*(words.stems(item.text, language) for item in items))
+            known.update(*(stems_told(item.text, language) for item in items))
     return known
 
 
-def shares(some: set[str], known: set[str]) -> bool:
+def shares(some: Collection[str], known: Collection[str]) -> bool:
     """Whether a stem is among the known ones, or one begins the other, as "thunder" does "thunderstorm"."""
-    if some & known:
+    known = known if isinstance(known, set | frozenset) else set(known)
+    if not known.isdisjoint(some):
         return True
-    return any(
-        min(len(one), len(other)) >= 4 and (one.startswith(other) or other.startswith(one))
-        for one in some
-        for other in known
-    )
+    long = tuple(stem for stem in some if len(stem) >= 4)
+    if not known.isdisjoint(stem[:end] for stem in long for end in range(4, len(stem))):
+        return True
+    lines = "\n" + "\n".join(known)  # ten times as fast as one by one where many are known
+    return any(f"\n{stem}" in lines for stem in long)
 
 
 def heard(cues: Mapping[str, Items], transcripts: Collection[str], sight: Collection[str]) -> Iterator[Item]:
-    """What the cues of the sound say, but for what is said in it."""
+    """What the cues of the sound say is there, but for what is said in it."""
     for name, items in cues.items():
         if name not in transcripts and name not in sight:
-            yield from items
+            for item in items:
+                if text := affirmed(item.text):
+                    yield item if text == item.text else replace(item, text=text)

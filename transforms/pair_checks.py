@@ -7,24 +7,36 @@ in a caption is refused in a question and an answer as well.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 
 from model_handlers.base import Items
+from model_handlers.llm import MOST_ITEMS
 from model_handlers.questions import KINDS, Question, Questions
 from transforms import checks, words
 from transforms.bans import quoted
 from transforms.checks import Checks, Subject
-from transforms.hearing import NEUTRAL, Heard, numbers_in, part_borne_out
+from transforms.evidence import affirmed, denies
+from transforms.hearing import MANNER, MOSTLY, NEUTRAL, Heard, clauses, numbers_in, part_borne_out, phrases
 
 MOST_WORDS, MOST_CHOICE_WORDS = 40, 20  # of a question or an answer, and of an option
-MOSTLY = 2 / 3  # of an answer's own words that a cue has to say
+MOST_LETTERS = 1500  # of an item: prompts show at most so many
 # What a question must not ask for: who speaks may say anything.
 _SAID = re.compile(
     r"\b(?:what|which|whose|who)\b.*\b(?:says?|saying|said|(?:talk|speak|chat)(?:s|ing|ed)? about|topics?|words?"
     r"|phrases?|sentences?|languages?|accents?|mention(?:s|ed|ing)?|discuss(?:es|ed|ing)?|names?|messages?)\b"
 )
-_YES_NO = re.compile(r"(?P<said>yes|no|nobody|none|nothing)\b[\s,.:;-]*", re.IGNORECASE)
+# A denial stands by itself: in "nothing but thunder" there is none.
+_YES_NO = re.compile(r"(?:(?P<yes>yes)\b|(?:no|nobody|none|nothing)(?=\s*(?:[,.:;!]|$)))[\s,.:;!]*", re.IGNORECASE)
+# Options that speak of other options.
+_OF_OPTIONS = re.compile(
+    r"\b(?:all|none|both|neither|any|each|either|some|two)(?: (?:one|two|three))? of (?:the|these|those|them)\b"
+    r"|\bthe above\b|^(?:all|none|both|neither|everything)\W*$"
+)
+# What follows these in a question says when, or beside what, and not what is asked for.
+_BESIDE = re.compile(r"\b(?:besides?|apart|other|except|while|as|when|during|together|before|after|follow\w*|once)\b")
+# Of the words that questions are made of, those that tell two questions apart.
+_APART = words.stems("first last instrument genre tempo mood")
 _OR = re.compile(r"\bor\b", re.IGNORECASE)
 
 
@@ -51,8 +63,16 @@ class Posed:
     def heard(self, named: Collection[str] | None = None) -> Heard:
         """What the cues that count say, all of them or those `named`."""
         wanted = self.cues.keys() if named is None else self.cues.keys() & set(named)
-        cues = {name: items for name, items in self.cues.items() if name in wanted - self.sight}
+        cues = {name: items for name, items in self.shown.items() if name in wanted - self.sight}
         return Heard(cues, self.checks.transcripts, self.checks.language)
+
+    @property
+    def shown(self) -> dict[str, Items]:
+        """As much of the cues as a prompt shows of them."""
+        return {
+            name: tuple(replace(item, text=item.text[:MOST_LETTERS]) for item in items[:MOST_ITEMS])
+            for name, items in self.cues.items()
+        }
 
     @property
     def sight(self) -> set[str]:
@@ -74,10 +94,7 @@ Check = Callable[[Posed], str]
 
 def complaint(posed: Posed) -> tuple[str, str] | None:
     """The name of the first check that a pair fails, and what is wrong; ``None`` where it passes all."""
-    for name, check in _CHECKS.items():
-        if wrong := check(posed):
-            return name, wrong
-    return _as_captions(posed)
+    return _first(_OF_FORM, posed) or _as_captions(posed) or _first(_OF_TRUTH, posed)
 
 
 def for_pairs(rules: Checks) -> Checks:
@@ -97,6 +114,13 @@ def sequence_wording(text: str) -> tuple[str, ...]:
     return tuple(words.stem(word) for word in words.tokens(text) if word not in words.ARTICLES - {"one"})
 
 
+def same_questions(pair: Question) -> set[Hashable]:
+    """What a pair shares with those that ask the same: the question's wording, or in one form its sense and answer."""
+    said = words.stems(f"{pair.question} {pair.answer}")
+    sense = frozenset((said - NEUTRAL) | (said & _APART) | {str(number) for number in numbers_in(pair.answer)})
+    return {checks.wording(pair.question), (pair.kind, bool(pair.choices), sense)}
+
+
 def kind(posed: Posed) -> str:
     """A kind that there is not, or that the profile does not want."""
     if posed.pair.kind in posed.wanted.kinds:
@@ -114,6 +138,8 @@ def question(posed: Posed) -> str:
         return f"A question is one line of 2 to {MOST_WORDS} words."
     if _SAID.search(words.plain(text)):
         return "Never ask what is said; ask at most whether somebody speaks."
+    if denies(text):
+        return "Ask for what is heard, not for what is not."
     return ""
 
 
@@ -137,6 +163,8 @@ def choices(posed: Posed) -> str:
         return f"A multiple-choice question has {posed.wanted.choices} choices, or none where it is open."
     if len({sequence_wording(choice) for choice in given}) < len(given):
         return "Two choices say the same; each has to be another."
+    if any(_OF_OPTIONS.search(words.plain(choice)) for choice in given):
+        return "Each choice has to stand by itself; none may speak of the others."
     if posed.pair.answer not in given:
         return "The answer has to be one of the choices, word for word."
     return ""
@@ -154,29 +182,66 @@ def cues(posed: Posed) -> str:
 
 def grounded(posed: Posed) -> str:
     """An answer that the cues it names do not bear out, whatever the others say."""
-    if _yes_no(posed.pair.answer):
-        return _presence(posed)
-    known = posed.heard(posed.pair.cues).stems
+    pair = posed.pair
+    heard = posed.heard(pair.cues).asked(pair.question)
+    if _yes_no(pair.answer):
+        return _presence(posed, heard)
+    if denies(pair.answer):
+        return "Say what is heard, not what is not; to deny something, begin with No."
+    in_question = posed.stems(pair.question)
+    if not posed.stems(pair.answer) - in_question:
+        if pair.kind != "count" and not part_borne_out(in_question, heard.stems):
+            return "The cues that it names do not bear the answer out; name those that do."
+        return ""
+    return _unheard(pair.answer, posed, heard) or _of_another(posed, heard)
+
+
+def _unheard(text: str, posed: Posed, heard: Heard) -> str:
+    """What of an answer is in no cue: more than a third of it, or a whole phrase."""
     in_question = posed.stems(posed.pair.question)
-    own = posed.stems(posed.pair.answer) - in_question
-    if own and part_borne_out(own, known) < MOSTLY:
+    own = posed.stems(text) - in_question
+    apart = [posed.stems(phrase) - in_question - MANNER for phrase in phrases(text)]
+    if (own and part_borne_out(own, heard.stems) < MOSTLY) or any(
+        some and not part_borne_out(some, heard.stems) for some in apart
+    ):
         return "The cues that it names do not say that; answer in the words of the cues."
-    if not own and posed.pair.kind != "count" and not part_borne_out(in_question, known):
-        return "The cues that it names do not bear the answer out; name those that do."
     return ""
 
 
-def _presence(posed: Posed) -> str:
-    """A "yes" or "no" that the cues speak against."""
-    about = posed.stems(posed.pair.question)
+def _of_another(posed: Posed, heard: Heard) -> str:
+    """An answer of which the cues say something, but not what is asked: "a dog" for "what rings"."""
+    if posed.pair.kind not in ("sound", "source"):
+        return ""
+    in_question = posed.stems(posed.pair.question)
+    about = posed.stems(_BESIDE.split(words.plain(posed.pair.question))[0]) - MANNER
+    units = [unit for unit in heard.units if part_borne_out(about, unit)]
+    for phrase in phrases(posed.pair.answer) if about else ():
+        own = posed.stems(phrase) - in_question - MANNER
+        if own and not any(part_borne_out(own, unit) >= MOSTLY for unit in units):
+            return "The cues say that of something else; answer with what they say of what is asked."
+    return ""
+
+
+def _presence(posed: Posed, heard: Heard) -> str:
+    """A "yes" or "no" that the cues speak against, or one that goes on with what no cue says."""
+    about, rest = posed.stems(posed.pair.question), _YES_NO.sub("", posed.pair.answer, count=1)
     if not about:
         return "Ask about something that the cues name."
+    there = affirmed(rest)
     if _denies(posed.pair.answer):
-        if part_borne_out(about, posed.heard().stems) >= 0.5:
+        known = posed.heard().stems
+        absent = posed.stems(rest) - posed.stems(there) - about
+        if part_borne_out(about, known) >= 0.5 or part_borne_out(absent, known):
             return "A cue says otherwise."
-    elif part_borne_out(about, posed.heard(posed.pair.cues).stems) < 0.5:
+    elif denies(rest) or not all(_one_says(clause, posed, heard) for clause in clauses(posed.pair.question)):
         return "The cues that it names do not say so."
-    return ""
+    return _unheard(there, posed, heard)
+
+
+def _one_says(clause: str, posed: Posed, heard: Heard) -> bool:
+    """Whether the cues say all of a clause of one thing."""
+    stems = posed.stems(clause)
+    return not stems or any(part_borne_out(stems, unit) == 1 for unit in heard.units)
 
 
 def given_away(posed: Posed) -> str:
@@ -244,10 +309,12 @@ def distractors(posed: Posed) -> str:
     return ""
 
 
-_CHECKS: dict[str, Check] = {
-    check.__name__: check
-    for check in (kind, question, answer, choices, cues, count, order, place, grounded, given_away, distractors)
-}
+_OF_FORM: tuple[Check, ...] = (kind, question, answer, choices, cues)
+_OF_TRUTH: tuple[Check, ...] = (count, order, place, grounded, given_away, distractors)
+
+
+def _first(some: tuple[Check, ...], posed: Posed) -> tuple[str, str] | None:
+    return next(((check.__name__, wrong) for check in some if (wrong := check(posed))), None)
 
 
 def _as_captions(posed: Posed) -> tuple[str, str] | None:
@@ -259,7 +326,7 @@ def _as_captions(posed: Posed) -> tuple[str, str] | None:
     told = ((posed.pair.question, rules), (posed.pair.answer, rules), (", ".join(posed.wrong), of_wrong))
     for text, by in told:
         said = _YES_NO.sub("", text, count=1) if _yes_no(text) else text
-        found = said and checks.complaint(Subject(posed.clip_id, said, (), posed.cues, False), by)
+        found = said and checks.complaint(Subject(posed.clip_id, said, (), posed.shown, False), by)
         if found:
             return found
     return None
@@ -271,4 +338,4 @@ def _yes_no(text: str) -> bool:
 
 def _denies(text: str) -> bool:
     match = _YES_NO.match(text)
-    return match is not None and match["said"].lower() != "yes"
+    return match is not None and not match["yes"]

@@ -1,8 +1,8 @@
 """Captions → questions with their answers: asked of a writer, checked one by one, and kept with what they rest on.
 
-A clip whose request fails ends as a `Failure` of the step ``questions``, and its caption waits with it: the caption is
-in the store, so the run that mends the request publishes both and pays for neither twice. A clip that is good for no
-question keeps its caption.
+A clip whose request finds no answer, though a later one may, ends as a `Failure` of the step ``questions``, and its
+caption waits with it: the caption is in the store, so the run that mends the request publishes both and pays for
+neither twice. A clip that is good for no question, or that the provider will not answer about, keeps its caption.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from transforms import telemetry
 from transforms.answers import written_key
 from transforms.bans import quoted
 from transforms.caption import NOT_THE_FORM, UNREADABLE, told
-from transforms.checks import Checks, wording
+from transforms.checks import Checks
 from transforms.evidence import shares
-from transforms.pair_checks import Posed, complaint, for_pairs
+from transforms.pair_checks import Posed, complaint, for_pairs, same_questions
 from transforms.progress import Tick
 from transforms.recall import answers_of, stored_rows
 from transforms.records import Caption, Evidence, Failure, Pair, Written
@@ -36,7 +36,7 @@ from transforms.words import stems
 NAME = "questions"
 TRIES = 2  # one more answer is asked for where too few pairs of the first pass
 MOST_COMPLAINTS = 5  # that one answer is given back with
-DUPLICATE, SURPLUS, TOO_FEW, NO_QUESTION = "duplicate", "surplus", "too_few", "no_question"
+DUPLICATE, SURPLUS, TOO_FEW, NO_QUESTION, REFUSED = "duplicate", "surplus", "too_few", "no_question", "refused"
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ def settle(captioned: Captioned, terms: Terms) -> Questioned | Failure | Brief:
         answer = answers.get(written_key(brief, terms.writer))
         if answer is None:
             return brief
-        if answer.error:
-            return Failure(caption.clip, NAME, answer.error, answer.retryable)
-        if answer.abstained:
-            dropped = (*dropped, NO_QUESTION)
+        if answer.retryable:
+            return Failure(caption.clip, NAME, answer.error, True)
+        if answer.error or answer.abstained:
+            dropped = (*dropped, REFUSED if answer.error else NO_QUESTION)
             break
         kept, refused = taken(answer, brief, terms, kept)
         dropped = (*dropped, *(attempt.check for attempt in refused))
@@ -122,13 +122,14 @@ def taken(
     """The pairs of an answer that will do, after those that were taken `before`; and what is wrong with the others."""
     if answer.unreadable:
         return before, (Attempt(answer.unreadable, UNREADABLE, NOT_THE_FORM),)
-    kept, refused, earlier = list(before), [], {wording(pair.question) for pair in before}
-    asked = {wording(pair.question) for pair in before}
+    kept, refused = list(before), []
+    earlier = {key for pair in before for key in same_questions(pair)}
+    asked = set(earlier)
     for pair in answer.pairs:
-        same = wording(pair.question)
-        if same in earlier:
+        same = same_questions(pair)
+        if same & earlier:
             continue  # it is told again what was taken already
-        if same in asked:
+        if same & asked:
             found: tuple[str, str] | None = DUPLICATE, "Another question asks the same; ask each only once."
         elif len(kept) == terms.wanted.per_clip:
             found = SURPLUS, f"Only {terms.wanted.per_clip} questions are wanted."
@@ -136,7 +137,7 @@ def taken(
             found = complaint(Posed(pair, brief.clip_id, brief.caption, brief.cues, terms.wanted, terms.checks))
         if found is None:
             kept.append(pair)
-            asked.add(same)
+            asked |= same
         else:
             refused.append(Attempt(pair.question, *found))
     return tuple(kept), tuple(refused)

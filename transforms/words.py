@@ -133,6 +133,8 @@ NUMBERS = Vocabulary(
         r"decibels?",
         r"(?:zero|nought|nil|oh|one|two|three|four|five|six|seven|eight|nine) point "
         r"(?:zero|nought|oh|one|two|three|four|five|six|seven|eight|nine)",
+        r"(?:two|three|four|five|six|seven|eight|nine|ten|twelve|fifteen|(?:twen|thir|for|fif)ty)(?:-\w+)?[ -]"
+        r"(?:seconds?|minutes?)(?: mark)?",
     ),
 )
 
