@@ -101,8 +101,8 @@ def digest_of(outcome: Caption | Rejection | Failure | Pair) -> int:
 class _SinkAnew(_FastAvroSink):
     """Beam's sink; it removes what an earlier attempt has published, however many of the files hold something now.
 
-    Beam's own does so only where as many do. What it leaves there it takes for its own where the lengths are equal, on a
-    disk, whatever is in the files. Which record goes to which file is drawn anew each time, so some would be lost.
+    Beam's own does so only where as many do. What it leaves there it takes for its own where the lengths are equal, on
+    a disk, whatever is in the files. Which record goes to which file is drawn anew each time: some would be lost.
     """
 
     def pre_finalize(self, init_result: Any, writer_results: Iterable[Any]) -> None:
