@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
+
+from model_handlers.tables import read_table
 
 FOLDER = files("model_handlers") / "prompts"
 CAPTION = "caption"  # the form that is the caption itself, as its translations have it
@@ -119,16 +119,10 @@ def _listed(head: str, lines: Mapping[str, str]) -> str:
 
 @lru_cache(maxsize=16)
 def _read(name: str) -> _FormSet:
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
-        return TypeAdapter(_FormSet).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+        return read_table(name, FOLDER, _FormSet, "forms")
     except FileNotFoundError:
         raise ValueError(f"there are no forms {name!r}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"forms {name}: {error}") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ValueError(f"forms {name}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,11 +17,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from model_handlers.base import Item, Items
 from model_handlers.forms import CAPTION, Asked, ask_for
 from model_handlers.questions import Pairs, Question, Questions
+from model_handlers.tables import read_table
 from model_handlers.writers import Brief, CaptionWriter, Draft, SoundEvent, Task, Version
 
 PROMPTS = files("model_handlers") / "prompts"
@@ -108,19 +108,12 @@ class Prompt:
 
 def load_prompt(name: str) -> Prompt:
     """Reads a prompt by its name, or by the path of a TOML file. Raises `ValueError` with what is wrong."""
-    path = Path(name) if name.endswith(".toml") else PROMPTS / f"{name}.toml"
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return TypeAdapter(Prompt).validate_python({"name": Path(name).stem, **content})
+        return read_table(name, PROMPTS, Prompt, "prompt", name=Path(name).stem)
     except FileNotFoundError:
         there = sorted(entry.name.removesuffix(".toml") for entry in PROMPTS.iterdir())
         known = ", ".join(prompt for prompt in there if not prompt.startswith("forms-"))
         raise ValueError(f"there is no prompt {name!r}; there are {known}, or give a .toml file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"prompt {name}: {error}") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ValueError(f"prompt {name}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
 
 
 def shown_cues(brief: Brief, headings: dict[str, str], letters: int = MOST_LETTERS) -> str:

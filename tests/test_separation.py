@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -210,21 +211,26 @@ def test_a_clip_that_cannot_be_taken_apart_fails_alone(folder: Path) -> None:
     assert not any(one.retryable for one in found)
 
 
-def test_a_batch_that_is_too_much_for_memory_is_halved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    separate, sizes = Separator.separate, []
+@dataclass(kw_only=True)
+class Tight(Separator):
+    """Has memory for two clips at a time."""
 
-    def tight(self: Separator, mixtures: Any, model: Any, rate: int) -> list[StemsView]:
-        sizes.append(len(mixtures))
+    sizes: ClassVar[list[int]] = []
+
+    def separate(self, mixtures: Sequence[np.ndarray], model: Any, rate: int) -> list[StemsView]:
+        self.sizes.append(len(mixtures))
         if len(mixtures) > 2:
             raise RuntimeError("CUDA out of memory")
-        return separate(self, mixtures, model, rate)
+        return super().separate(mixtures, model, rate)
 
-    monkeypatch.setattr(Separator, "separate", tight)
-    separation = Separation(separator=row(folder, batch_size=8), rate=RATE)
+
+def test_a_batch_that_is_too_much_for_memory_is_halved(folder: Path) -> None:
+    tight = Tight(name="separation", model=str(folder), device="cpu", rate=RATE, batch_size=8)
+    separation = Separation(separator=tight, rate=RATE)
     batch = [(Example(str(n), noise(1.0, n)), ("speech",)) for n in range(8)]
     found = separation.run_inference(batch, separation.load_model())
     assert [one.error for one in found] == [""] * 8
-    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    assert tight.sizes == [8, 4, 2, 2, 4, 2, 2]
 
 
 def test_checking_a_profiles_models_says_how_loud_the_parts_are(folder: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import apache_beam as beam
 import numpy as np
@@ -65,6 +65,27 @@ class Level(StemCue, AudioCue[None]):
         return [(Item("sound", score=0.5 + float(np.square(sound, dtype=np.float64).mean())),) for sound in sounds]
 
 
+@dataclass(kw_only=True)
+class Counting(Separator):
+    """Counts the clips that it takes apart."""
+
+    taken: ClassVar[list[int]] = []
+
+    def separate(self, mixtures: Sequence[np.ndarray], model: Any, rate: int) -> list[StemsView]:
+        self.taken.extend(len(mixture) for mixture in mixtures)
+        return super().separate(mixtures, model, rate)
+
+
+@dataclass(kw_only=True)
+class Picky(Separator):
+    """Cannot take short clips apart."""
+
+    def separate(self, mixtures: Sequence[np.ndarray], model: Any, rate: int) -> list[StemsView]:
+        if any(len(mixture) < 1.2 * RATE for mixture in mixtures):
+            raise ValueError("too short for me")
+        return super().separate(mixtures, model, rate)
+
+
 @pytest.fixture(scope="module")
 def separator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_separator(tmp_path_factory.mktemp("separator"))
@@ -95,15 +116,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> ClipSource:
 
 
 def test_a_clip_is_taken_apart_once_for_all_cues_that_hear_its_stems(
-    stems: Profile, source: ClipSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    separator: Path, source: ClipSource, tmp_path: Path
 ) -> None:
-    separate, taken = Separator.separate, []
-
-    def counted(self: Separator, mixtures: Any, model: Any, rate: int) -> list[StemsView]:
-        taken.extend(mixtures)
-        return separate(self, mixtures, model, rate)
-
-    monkeypatch.setattr(Separator, "separate", counted)
+    counting = SEPARATION.format(folder=separator, rate=RATE) + '\nhandler = "tests.test_stems_in_runs:Counting"'
+    stems, taken = profile(tmp_path, counting), Counting.taken
+    taken.clear()
     result = run(stems, source, str(tmp_path / "out"), quiet=True)
     assert len(taken) == 6
     assert clips(result)["separation"] == 6
@@ -138,17 +155,10 @@ def test_cues_of_stems_share_a_separation_even_where_one_has_to_wait_for_others(
 
 
 def test_what_cannot_be_taken_apart_fails_with_the_step_that_failed(
-    stems: Profile, source: ClipSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    separator: Path, source: ClipSource, tmp_path: Path
 ) -> None:
-    separate = Separator.separate
-
-    def picky(self: Separator, mixtures: Any, model: Any, rate: int) -> list[StemsView]:
-        if any(len(mixture) < 1.2 * RATE for mixture in mixtures):
-            raise ValueError("too short for me")
-        return separate(self, mixtures, model, rate)
-
-    monkeypatch.setattr(Separator, "separate", picky)
-    result = run(stems, source, str(tmp_path / "out"), quiet=True)
+    picky = SEPARATION.format(folder=separator, rate=RATE) + '\nhandler = "tests.test_stems_in_runs:Picky"'
+    result = run(profile(tmp_path, picky), source, str(tmp_path / "out"), quiet=True)
     ends = {record.clip.clip_id: record for record in records(result).values()}
     failed = {name: end for name, end in ends.items() if isinstance(end, Failure)}
     assert failed.keys() == {"good0", "good3", "text"}

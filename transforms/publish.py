@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.avroio import WriteToAvro, _FastAvroSink
+from apache_beam.io.avroio import _FastAvroSink
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.iobase import Write
 from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
 from transforms import telemetry, versions
@@ -98,7 +99,7 @@ def digest_of(outcome: Caption | Rejection | Failure | Pair) -> int:
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:16], "big")
 
 
-class _SinkAnew(_FastAvroSink):
+class _AvroSink(_FastAvroSink):
     """Beam's sink; it removes what an earlier attempt has published, however many of the files hold something now.
 
     Beam's own does so only where as many do. What it leaves there it takes for its own where the lengths are equal, on
@@ -108,20 +109,6 @@ class _SinkAnew(_FastAvroSink):
     def pre_finalize(self, init_result: Any, writer_results: Iterable[Any]) -> None:
         written = list(writer_results)
         super().pre_finalize(init_result, [*written, *[None] * (self.num_shards - len(written))])
-
-
-class _WriteAnew(WriteToAvro):
-    """`WriteToAvro` with that sink."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        make: Any = self._sink_provider  # type: ignore[has-type]
-        self._sink_provider = lambda schema: _anew(make(schema))
-
-
-def _anew(sink: _FastAvroSink) -> _FastAvroSink:
-    sink.__class__ = _SinkAnew
-    return sink
 
 
 @dataclass
@@ -157,13 +144,17 @@ class Publish(beam.PTransform):
                 inputs[name]
                 | f"{name} to records" >> beam.Map(to_record)
                 | f"write {name}"
-                >> _WriteAnew(
-                    FileSystems.join(folder, name),
-                    avro_schema(record),
-                    file_name_suffix=".avro",
-                    num_shards=self.shards,
-                    shard_name_template="" if self.shards == 1 else "-SSSSS-of-NNNNN",
-                    codec="deflate",
+                >> Write(
+                    _AvroSink(
+                        FileSystems.join(folder, name),
+                        avro_schema(record),
+                        codec="deflate",
+                        file_name_suffix=".avro",
+                        num_shards=self.shards,
+                        shard_name_template="" if self.shards == 1 else "-SSSSS-of-NNNNN",
+                        mime_type="application/x-avro",
+                        triggering_frequency=None,
+                    )
                 )
             )
             files[name] = AsList(written)
