@@ -1,4 +1,4 @@
-# make demo: clips in, captions out.  make test: everything that has to hold; make test-tfio: the other audio decoder too; make test-flink: a cluster.
+# make demo: clips in, captions out.  make test: everything that has to hold; make test-tfio: the other audio decoder too; make test-flink: a cluster; make test-pages: a browser.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ TFIO_READY := $(TFIO_VENV)/.ready
 # Whoever sets this pays for it with seconds at every start: Beam and torch are thousands of files to compile.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup setup-tfio demo test test-tfio test-flink lint bench demo-models lock lock-tfio clean
+.PHONY: setup setup-tfio demo test test-tfio test-flink test-pages lint bench demo-models lock lock-tfio clean
 
 setup: $(READY)
 
@@ -46,6 +46,11 @@ test-tfio: setup-tfio
 # The demo profile on a real Flink cluster on this machine (Linux), also with one TaskManager killed.
 test-flink: setup
 	OMP_NUM_THREADS=1 EARSHOT_TEST_FLINK=1 $(BIN)/python -m pytest tests/flink
+
+# The pages in a real browser: Chromium, from CHROMIUM=path, from the PATH, or as root from Debian's packages.
+test-pages: setup
+	tests/pages/chromium
+	EARSHOT_TEST_PAGES=1 $(BIN)/python -m pytest tests/pages
 
 lint: setup
 	$(BIN)/ruff check .

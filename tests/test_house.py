@@ -79,7 +79,7 @@ def test_the_wheel_holds_the_four_packages_and_their_data_and_nothing_else(tmp_p
     names = set(zipfile.ZipFile(wheel).namelist())
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == set(ALLOWED)
-    for wanted in ("profiles/demo.toml", "profiles/auto_acd.toml", "presets/l4.toml"):
+    for wanted in ("profiles/demo.toml", "profiles/auto_acd.toml", "presets/l4.toml", "pages/style.css"):
         assert f"beam_pipeline/{wanted}" in names
     committed = {name.decode() for name in files if name.startswith(b"demo/models/")}
     assert committed
