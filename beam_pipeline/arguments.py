@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from beam_pipeline.calibrate import add_arguments
+from beam_pipeline import calibrate, one_clip
 from beam_pipeline.config import profile_names
 from beam_pipeline.presets import preset_names
 
@@ -144,6 +144,16 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("version", nargs="?", type=int, metavar="N", help="default: the current version")
     status.add_argument("--json", action="store_true", help="for machines")
 
+    show = commands.add_parser(
+        "show",
+        help="say all that is known of one clip",
+        description="Print what became of one clip: its caption, the cues it rests on with their confidences, answers "
+        "that did not pass the checks, questions, and what it cost; or why it was rejected, or failed.",
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    one_clip.add_arguments(show)
+
     gc = commands.add_parser(
         "gc",
         help="remove what no version of a dataset needs",
@@ -165,7 +175,7 @@ def parser() -> argparse.ArgumentParser:
     )
     gc.add_argument("--apply", action="store_true", help="do it; without, nothing is changed")
 
-    calibrate = commands.add_parser(
+    threshold = commands.add_parser(
         "calibrate",
         help="find the similarity below which captions are dropped",
         description="Find the similarity of caption and sound below which captions are best dropped, by what people "
@@ -173,7 +183,7 @@ def parser() -> argparse.ArgumentParser:
         parents=[shared],
         allow_abbrev=False,
     )
-    add_arguments(calibrate)
+    calibrate.add_arguments(threshold)
 
     models = commands.add_parser(
         "models",

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beam_pipeline import calibrate
+from beam_pipeline import calibrate, one_clip
 from beam_pipeline.arguments import parser
 from beam_pipeline.config import ConfigError, Profile, load_profile
 from model_handlers.views import View
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "models": _models,
             "diff": _diff,
             "status": _summary,
+            "show": lambda options, _: one_clip.main(options),
             "gc": _gc,
             "calibrate": lambda options, _: calibrate.main(options),
         }
@@ -141,8 +142,9 @@ def _demo(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _caption(options: argparse.Namespace, _: list[str]) -> int:
+    from beam_pipeline.one_clip import one_clip as shown
     from beam_pipeline.run import run
-    from beam_pipeline.show import notice, one_clip
+    from beam_pipeline.show import notice
     from transforms.ingest import ClipSource
     from transforms.publish import QA
 
@@ -155,7 +157,7 @@ def _caption(options: argparse.Namespace, _: list[str]) -> int:
         pairs = list(result.read(QA)) if QA in result.manifest["files"] else []
         order = {os.path.abspath(file): place for place, file in enumerate(options.files)}
         for outcome in sorted(outcomes, key=lambda o: order.get(os.path.abspath(o.clip.uri), 0)):
-            one_clip(outcome, [pair for pair in pairs if pair.clip_id == outcome.clip.clip_id])
+            shown(outcome, [pair for pair in pairs if pair.clip_id == outcome.clip.clip_id])
         status = _status(result.manifest["counts"])
     notice(profile.notices())
     return status

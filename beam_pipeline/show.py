@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from transforms.records import Caption, Cue, Failure, Pair, Rejection, Spent
+from transforms.records import Caption, Spent
 
 if TYPE_CHECKING:
     from beam_pipeline.plan import Plan
@@ -245,37 +245,3 @@ def notice(text: str) -> None:
 def _reasons(reasons: dict[str, int], name: str) -> list[tuple[str, int]]:
     found = [(key.removeprefix(f"{name}/"), count) for key, count in reasons.items() if key.startswith(f"{name}/")]
     return sorted(found, key=lambda pair: -pair[1])
-
-
-def one_clip(outcome: Caption | Rejection | Failure, pairs: Iterable[Pair] = ()) -> None:
-    """Prints what became of one clip, the cues it rests on, and the questions about it."""
-    console.rule(plain(outcome.clip.uri or outcome.clip.origin), align="left")
-    match outcome:
-        case Caption():
-            console.print(f"[bold green]{plain(outcome.caption)}[/]")
-            for version in outcome.versions:
-                which = " ".join(filter(None, (version.language, version.form)))
-                console.print(f"  [dim]{plain(which)}:[/] {plain(version.text)}", highlight=False)
-            if outcome.ambiguities:
-                console.print(f"  [dim]open: {plain('; '.join(outcome.ambiguities))}[/]", highlight=False)
-        case Rejection():
-            console.print(f"[bold yellow]rejected:[/] {plain(outcome.reason)} ({plain(outcome.evidence)})")
-        case Failure():
-            console.print(f"[bold red]failed[/] in {plain(outcome.step)}: {plain(outcome.error)}")
-            return
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for cue in outcome.cues:
-        table.add_row(f"[cyan]{plain(cue.name)}[/]", _cue_text(cue), f"[dim]{plain(cue.model)}[/]")
-    console.print(table)
-    for pair in pairs:
-        options = f" [dim]({plain('; '.join(pair.choices))})[/]" if pair.choices else ""
-        console.print(f"  {plain(pair.question)}{options} [green]{plain(pair.answer)}[/]", highlight=False)
-
-
-def _cue_text(cue: Cue) -> str:
-    if cue.skipped:
-        return f"[dim]not applicable: {plain(cue.skipped)}[/]"
-    if all(len(item.text) > 300 and " " not in item.text for item in cue.items):
-        return "[dim]an embedding[/]" if cue.items else ""
-    shown = (f"{item.text} ({item.score:.2f})" if item.score is not None else item.text for item in cue.items)
-    return plain("\n".join(text if len(text) <= 100 else f"{text[:97]}..." for text in shown))

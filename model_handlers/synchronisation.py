@@ -133,6 +133,14 @@ def near_truth(evaluation: Evaluation, tolerance_classes: int = 3) -> float:
     return sum(evaluation.probabilities[first : evaluation.true_class + tolerance_classes + 1])
 
 
+def heard_as(item: Item) -> str:
+    """An evaluation in words: the offset that was made, and the one that the model hears; empty for other items."""
+    if not _TEXT.fullmatch(item.text):
+        return ""
+    evaluation = parse_evaluation(item)
+    return f"{offset_s(evaluation.true_class):+.1f} s heard as {offset_s(evaluation.predicted_class):+.1f} s"
+
+
 def hits(items: Iterable[Item], tolerance_classes: int = 3, least_probability: float = 0.0) -> int:
     """Counts the evaluations whose guess is at most `tolerance_classes` from the truth; 3 classes are 0.6 s.
 

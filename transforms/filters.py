@@ -9,7 +9,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
-from model_handlers.synchronisation import hits, offset_s, parse_evaluation
+from model_handlers.synchronisation import heard_as, hits
 from transforms.records import Clip, CueSheet, Rejection, Work
 
 # A reason in snake_case, the same for all clips it drops; and what was measured on this one.
@@ -53,9 +53,8 @@ def drop_out_of_sync(
     found = hits(evaluations, tolerance, least_probability)
     if found >= required_hits:
         return None
-    pairs = [parse_evaluation(item) for item in evaluations]
-    offsets = ", ".join(f"{offset_s(p.true_class):+.1f} s heard as {offset_s(p.predicted_class):+.1f} s" for p in pairs)
-    return "out_of_sync", f"{found} of {len(pairs)} evaluations right, required {required_hits}: {offsets}"
+    offsets = ", ".join(map(heard_as, evaluations))
+    return "out_of_sync", f"{found} of {len(evaluations)} evaluations right, required {required_hits}: {offsets}"
 
 
 def _applies(clip: Clip, sources: Collection[str]) -> bool:
