@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from beam_pipeline.shipped import shipped
 from model_handlers.audio_embedding import AudioEmbedding
 from model_handlers.base import CueHandler
 from model_handlers.loudness import Loudness
@@ -228,7 +229,7 @@ class Profile:
         scorer = self.scorer()
         return {
             **{handler.name: handler.gpu_memory for handler in self.models_used()},
-            **{writer.task: writer.gpu_memory for writer in self.writers()},
+            **_writers_memory(self.writers()),
             **({"similarity": scorer.model.gpu_memory} if scorer else {}),
         }
 
@@ -278,11 +279,6 @@ class Profile:
         return Scorer(name, handler.view, named, model.fingerprint(), model, self.similarity.least)
 
 
-def profile_names() -> list[str]:
-    """The profiles that ship with Earshot."""
-    return sorted(Path(entry.name).stem for entry in PROFILES.iterdir() if entry.name.endswith(".toml"))
-
-
 def load_profile(name: str) -> Profile:
     """Reads a profile by its name, or by the path of a TOML file."""
     path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
@@ -290,7 +286,7 @@ def load_profile(name: str) -> Profile:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
-            f"no profile {name!r}; there are: {', '.join(profile_names())}, or give the path of a .toml file"
+            f"no profile {name!r}; there are: {', '.join(shipped('profiles'))}, or give the path of a .toml file"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a profile: {error}") from None
@@ -325,6 +321,18 @@ def _at_once(levels: Sequence[tuple[str, ...]], stems: set[str], awaited: set[st
     kept = [[name for name in level if name not in late] for level in levels]
     kept[last] += late
     return tuple(tuple(level) for level in kept if level)
+
+
+def _writers_memory(writers: Sequence[CaptionWriter]) -> dict[str, float | None]:
+    """GB of each writer, by its task; where an earlier one has loaded its model, what it takes beyond that."""
+    found: dict[str, float | None] = {}
+    loaded: dict[tuple[str, ...], float] = {}
+    for writer in writers:
+        gb = writer.gpu_memory
+        found[writer.task] = gb if gb is None else max(0.0, gb - loaded.get(writer.shares, 0.0))
+        if gb is not None and writer.shares:
+            loaded[writer.shares] = gb
+    return found
 
 
 def _placed(rule: SplitRule, profile: Any) -> SplitRule:
@@ -377,10 +385,25 @@ def _check(profile: Profile) -> None:
         for name in writer.needs:
             if name not in handlers:
                 raise ConfigError(f"{writer.task}: the writer needs the cue {name!r}, which the profile has not")
+    _check_languages(profile)
     try:
         Benchmarks.read(profile.splits.benchmarks)
     except ValueError as error:
         raise ConfigError(f"splits.benchmarks: {error}") from None
+
+
+def _check_languages(profile: Profile) -> None:
+    """Sees that nothing is asked for in a language in which there is no sense to it."""
+    language = profile.checks.language
+    if language and language in profile.writer().asked.languages:
+        raise ConfigError(f"caption.languages: captions are in {language!r} as it is (checks.language); leave it out")
+    questioner = profile.questioner()
+    if language not in ("", "en") and questioner and "place" in questioner.questions.kinds:
+        kinds = ", ".join(f'"{kind}"' for kind in questioner.questions.kinds if kind != "place")
+        raise ConfigError(
+            'questions.kinds: "place" is asked, in English, for what the caption names, and checks.language is '
+            f"{language!r}; set kinds = [{kinds}]"
+        )
 
 
 def _build(base: type, name: str, row: dict[str, Any], /, **given: Any) -> Any:

@@ -17,7 +17,7 @@ from model_handlers.writers import CaptionWriter
 from transforms.caption import WriteCaptions
 from transforms.conditions import Condition, Judge
 from transforms.copies import DropCopies
-from transforms.cues import ComputeCues, CueInfo, cost, view_label
+from transforms.cues import ComputeCues, CueInfo, cost, made_of, shared_view, view_label
 from transforms.filters import Filter, drop_labels, drop_no_audio, drop_out_of_sync, drop_silent
 from transforms.ingest import ClipSource, ReadClips
 from transforms.join import JoinCues, MakeSheets
@@ -175,11 +175,11 @@ def recalled_works(pipeline: beam.Pipeline, run: Run, writers: tuple[str, ...] =
 
 
 def by_view(handlers: tuple[CueHandler, ...]) -> dict[View, tuple[CueHandler, ...]]:
-    """Groups the handlers that share a decode, in the profile's order."""
+    """Groups the handlers that share a decode, in the profile's order; stems at any rate share their separation."""
     groups: dict[View, tuple[CueHandler, ...]] = {}
     for handler in handlers:
-        groups[handler.view] = (*groups.get(handler.view, ()), handler)
-    return groups
+        groups[made_of(handler.view)] = (*groups.get(made_of(handler.view), ()), handler)
+    return {shared_view(handler.view for handler in group): group for group in groups.values()}
 
 
 def shown_to(handlers: tuple[CueHandler, ...]) -> tuple[CueHandler, ...]:

@@ -29,6 +29,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from beam_pipeline.config import ConfigError, Profile
 from beam_pipeline.options import ONE_PROCESS, beam_options
+from beam_pipeline.shipped import shipped
 
 PRESETS = files("beam_pipeline") / "presets"
 RUNNER = "DataflowRunner"
@@ -130,11 +131,6 @@ class Placed:
     hints: Mapping[str, str] = field(default_factory=dict)
 
 
-def preset_names() -> list[str]:
-    """The presets that ship with Earshot."""
-    return sorted(Path(entry.name).stem for entry in PRESETS.iterdir() if entry.name.endswith(".toml"))
-
-
 def load_preset(name: str) -> Preset:
     """Reads a preset by its name, or by the path of a TOML file. Raises `ConfigError`."""
     path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
@@ -143,7 +139,7 @@ def load_preset(name: str) -> Preset:
         return TypeAdapter(Preset).validate_python({"name": Path(name).stem, **content})
     except FileNotFoundError:
         raise ConfigError(
-            f"no preset {name!r}; there are: {', '.join(preset_names())}, or give the path of a .toml file"
+            f"no preset {name!r}; there are: {', '.join(shipped('presets'))}, or give the path of a .toml file"
         ) from None
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

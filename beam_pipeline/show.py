@@ -126,7 +126,7 @@ def summary(result: Result) -> None:
     """Prints counts with reasons, the time taken, and where the files are."""
     counts = result.manifest["counts"]
     console.print(outcomes_table(result.manifest))
-    for said in (splits_line(result.manifest), pairs_line(result.manifest)):
+    for said in (splits_line(result.manifest), versions_line(result.manifest), pairs_line(result.manifest)):
         if said:
             console.print(said, highlight=False)
     console.print(costs_table(result.costs, counts["clips_in"]))
@@ -181,6 +181,13 @@ def pairs_line(manifest: dict[str, Any]) -> str:
     forms, kinds, dropped = groups
     about = f" ({forms}; {kinds})" if pairs["published"] else ""
     return plain(f"questions: {pairs['published']}{about}" + (f"; not taken: {dropped}" if dropped else ""))
+
+
+def versions_line(manifest: dict[str, Any]) -> str:
+    """How many captions were published without a form or language that never passed its checks."""
+    missing = manifest.get("versions", {}).get("missing", {})
+    counted = ", ".join(f"{number} {name}" for name, number in missing.items())
+    return plain(f"captions without a form that never passed: {counted}") if counted else ""
 
 
 def plan_table(found: Plan) -> Table:

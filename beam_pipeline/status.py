@@ -10,7 +10,16 @@ from apache_beam.io.filesystem import BeamIOError
 from rich.table import Table
 
 from beam_pipeline.config import ConfigError
-from beam_pipeline.show import console, costs_table, notice, outcomes_table, pairs_line, plain, splits_line
+from beam_pipeline.show import (
+    console,
+    costs_table,
+    notice,
+    outcomes_table,
+    pairs_line,
+    plain,
+    splits_line,
+    versions_line,
+)
 from transforms import versions
 
 
@@ -76,7 +85,7 @@ def status_shown(found: Status) -> None:
     manifest = found.manifest
     console.print(_facts_table(found))
     console.print(outcomes_table(manifest))
-    for said in (splits_line(manifest), pairs_line(manifest)):
+    for said in (splits_line(manifest), versions_line(manifest), pairs_line(manifest)):
         if said:
             console.print(said, highlight=False)
     if costs := manifest.get("costs"):

@@ -7,6 +7,7 @@ who listened again said that it is true (https://research.google.com/audioset/da
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,8 @@ from typing import ClassVar, cast
 from model_handlers.base import CueHandler, Example, Item, Items
 from model_handlers.views import Listed, Listing
 from model_handlers.weights import ModelError
+
+_DIGITS = 12  # of a number of ratings; nobody rates more
 
 
 @dataclass(kw_only=True)
@@ -77,6 +80,9 @@ def qualities(ratings: Path, classes: Path) -> dict[str, float]:
     Raises `ModelError` where a list is missing or not what it should be.
     """
     names = {row["mid"]: row["display_name"] for row in _rows(classes, ("index", "mid", "display_name"))}
+    for name, number in Counter(names.values()).items():
+        if number > 1:
+            raise ModelError(f"{classes}: {number} classes are called {name!r}, so its quality is unknown")
     found = {}
     for row in _rows(ratings, ("label_id", "num_rated", "num_true")):
         number, true = _count(row["num_rated"], ratings), _count(row["num_true"], ratings)
@@ -92,7 +98,7 @@ def qualities(ratings: Path, classes: Path) -> dict[str, float]:
 def _rows(path: Path, fields: tuple[str, ...]) -> list[dict[str, str]]:
     """The rows of a CSV file with exactly these columns, where each class has one row."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets put a mark before the first line
             reader = csv.DictReader(file, strict=True, skipinitialspace=True)
             named, rows = tuple(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -108,6 +114,6 @@ def _rows(path: Path, fields: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def _count(text: str, path: Path) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ModelError(f"{path}: {text!r} is no number of ratings")
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise ModelError(f"{path}: {text[:40]!r} is no number of ratings")
     return int(text)

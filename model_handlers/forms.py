@@ -13,12 +13,13 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from model_handlers.tables import read_table
 
 FOLDER = files("model_handlers") / "prompts"
 CAPTION = "caption"  # the form that is the caption itself, as its translations have it
+PARTS = ("speech", "music", "sound", "place")  # of what can be heard
 _NAME = r"^[a-z][a-z0-9_]*$"
 
 
@@ -83,6 +84,15 @@ class _FormSet:
     languages: str
     form: Mapping[Annotated[str, Field(pattern=_NAME)], Form] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, form in self.form.items():
+            if name == CAPTION or hasattr(BaseModel, name) or name.startswith("model_"):
+                raise ValueError(f"form.{name}: the name is taken; call the form something else")
+            if name in PARTS and form.about != name:
+                raise ValueError(
+                    f"form.{name}: it has to be about {name}; add about = {name!r}, or call it something else"
+                )
+
 
 def ask_for(forms: Sequence[str], languages: Sequence[str], name: str = "forms-1") -> Asked:
     """What a row asks for.
@@ -98,6 +108,8 @@ def ask_for(forms: Sequence[str], languages: Sequence[str], name: str = "forms-1
     if not forms and not languages:
         return Asked()
     known = _read(name)
+    if both := [form for form in forms if form in languages]:
+        raise ValueError(f"forms: {both[0]!r} is a language that is asked for as well; call the form something else")
     for what, given in (("forms", forms), ("languages", languages)):
         if len(set(given)) < len(given):
             raise ValueError(f"{what}: one is there twice")

@@ -292,8 +292,8 @@ class LanguageWriter(CaptionWriter):
         super().__post_init__()
         self._prompt = load_prompt(self.prompt)  # here, because workers need not have the file
         self._asked_for = ask_for(self.forms, self.languages, self.form_set)
-        if self._asked_for and self.task != "caption":
-            raise ValueError("forms and languages are for captions; questions have neither")
+        if self.task != "caption" and (self._asked_for or self.form_set != LanguageWriter.form_set):
+            raise ValueError("forms, languages and form_set are for captions; questions have none of them")
         if not self.model:
             raise ValueError("model is empty; say which one writes")
         if self.max_tokens < 1:

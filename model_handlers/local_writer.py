@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from apache_beam.utils.shared import Shared
 
 from model_handlers import weights
 from model_handlers.base import Loaded, in_parts, pick_device, retryable
 from model_handlers.llm import LanguageWriter
+from model_handlers.pace import shared
 from model_handlers.weights import ModelError
-from model_handlers.writers import Brief, CaptionWriter, Draft
+from model_handlers.writers import Brief, CaptionWriter, Draft, Kept
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +92,16 @@ class LocalWriter(LanguageWriter):
     def references(self) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
         return ((self.model, self.revision, self.patterns),)
 
+    @property
+    def shares(self) -> tuple[str, ...]:
+        return self.model, self.revision, self.device, self.precision
+
+    def for_run(self, run: str, answered: Kept, folder: str) -> Self:
+        """As for every writer; and in a run, writers of one model load it once in a process."""
+        writer = super().for_run(run, answered, folder)
+        writer._shared = shared(("model", run, self.facts()["model"], *self.shares), Shared)
+        return writer
+
     def facts(self) -> dict[str, Any]:
         """The model counts by its content, wherever it lies."""
         facts = super().facts()
@@ -123,7 +136,6 @@ class LocalWriter(LanguageWriter):
             tokenizer.pad_token_id = ends[0]
         # Nothing else, so that neither sampling nor a penalty, which would count padding, comes from the checkpoint.
         model.generation_config = GenerationConfig(
-            max_new_tokens=self.max_tokens,
             do_sample=False,
             eos_token_id=list(ends),
             pad_token_id=tokenizer.pad_token_id,
@@ -176,6 +188,7 @@ class LocalWriter(LanguageWriter):
             output = network.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
+                max_new_tokens=self.max_tokens,
                 logits_processor=LogitsProcessorList([_Chooser(self.temperature, seeds)]),
             )
         drafts = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -113,18 +113,24 @@ class Separator(CueHandler[Network]):
         return replace(network, net=network.net.eval().to(pick_device(self.device)))
 
     def separate(self, mixtures: Sequence[np.ndarray], model: Network, rate: int) -> list[StemsView]:
-        """Takes clips apart.
+        """Takes clips apart; the arguments are those of `separate_at`, but for the one rate."""
+        return [stems[rate] for stems in self.separate_at(mixtures, model, (rate,))]
+
+    def separate_at(
+        self, mixtures: Sequence[np.ndarray], model: Network, rates: Sequence[int]
+    ) -> list[dict[int, StemsView]]:
+        """Takes clips apart, once for all rates that their stems are wanted at.
 
         Args:
             mixtures: float32 at `self.rate`, each of shape (samples,).
             model: what `load` returned.
-            rate: samples per second of the stems, in Hz.
+            rates: samples per second of the stems, in Hz.
         """
         import torch
         from torchaudio.functional import resample
 
         device = next(model.net.parameters()).device
-        found: list[StemsView | None] = [None] * len(mixtures)
+        found: list[dict[int, StemsView]] = [{} for _ in mixtures]
         for indices in by_length(mixtures):
             whole = torch.from_numpy(np.stack([mixtures[index] for index in indices])).to(device)
             with self.inference(device.type):
@@ -132,13 +138,12 @@ class Separator(CueHandler[Network]):
             stems = torch.stack([vocals, whole - vocals])
             if not torch.isfinite(stems).all():
                 raise FloatingPointError("the stems are no numbers: half precision overflowed")
-            length = round(whole.shape[1] * rate / self.rate)
-            parts = resample(stems, self.rate, rate)[..., :length].cpu().numpy()
-            for index, sung, rest in zip(indices, *parts, strict=True):
-                found[index] = StemsView(
-                    sung.copy(), rest.copy()
-                )  # of its own, so that a batch goes when a clip is done
-        return cast(list[StemsView], found)
+            for rate in rates:
+                length = round(whole.shape[1] * rate / self.rate)
+                parts = resample(stems, self.rate, rate)[..., :length].cpu().numpy()
+                for index, sung, rest in zip(indices, *parts, strict=True):  # copies, so that a batch goes clip by clip
+                    found[index][rate] = StemsView(sung.copy(), rest.copy())
+        return found
 
     def predict(self, batch: Sequence[Example], model: Network) -> list[Items]:
         """How loud the two are, in dB relative to full scale: what a check of the profile's models looks at."""
@@ -253,19 +258,23 @@ Cues = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Separated:
-    """What became of one clip: an example with its stems, or the error that this clip alone met.
+    """What became of one clip: its stems, or the error that this clip alone met.
 
     Attributes:
-        example: what cues are shown; its view is the clip's stems, or empty where there is an error.
-        cues: the names of those that want them.
+        clip_id: whose.
+        subject: what of the clip was taken apart, as its `Example` had it.
+        cues: the names of those that want the stems.
+        stems: by their rate in Hz; none where there is an error.
         seconds: its share of the time that its batch took.
         error: what the model met instead.
         retryable: whether the same clip may succeed next time.
         on_gpu: whether the seconds are a GPU's.
     """
 
-    example: Example
+    clip_id: str
+    subject: str
     cues: Cues
+    stems: Mapping[int, StemsView]
     seconds: float
     error: str = ""
     retryable: bool = False
@@ -278,11 +287,11 @@ class Separation(ModelHandler[tuple[Example, Cues], Separated, Loaded[Network]])
 
     Attributes:
         separator: the profile's.
-        rate: samples per second of the stems, in Hz.
+        rates: samples per second of the stems that the cues want, in Hz, each once.
     """
 
     separator: Separator
-    rate: int
+    rates: tuple[int, ...]
 
     def __post_init__(self) -> None:
         super().__init__(min_batch_size=self.separator.batch_size, max_batch_size=self.separator.batch_size)
@@ -310,15 +319,15 @@ class Separation(ModelHandler[tuple[Example, Cues], Separated, Loaded[Network]])
         self.separator.validate_inference_args(inference_args)
 
     def _answer(self, batch: list[tuple[Example, Cues]], network: Network) -> Iterator[Separated]:
-        def stems(some: list[tuple[Example, Cues]]) -> list[StemsView]:
-            return self.separator.separate([cast(np.ndarray, example.view) for example, _ in some], network, self.rate)
+        def stems(some: list[tuple[Example, Cues]]) -> list[dict[int, StemsView]]:
+            mixtures = [cast(np.ndarray, example.view) for example, _ in some]
+            return self.separator.separate_at(mixtures, network, self.rates)
 
         on_gpu = self.separator._on_gpu()
         for (example, cues), answer, seconds in in_parts(batch, stems, self.separator.name):
+            about = (example.clip_id, example.subject, cues)
             if isinstance(answer, Exception):
                 said = f"{type(answer).__name__}: {answer}"
-                empty = replace(example, view=StemsView(np.empty(0, np.float32), np.empty(0, np.float32)))
-                passing = self.separator._passing(answer)
-                yield Separated(empty, cues, seconds, said, passing, on_gpu)
+                yield Separated(*about, {}, seconds, said, self.separator._passing(answer), on_gpu)
             else:
-                yield Separated(replace(example, view=answer), cues, seconds, on_gpu=on_gpu)
+                yield Separated(*about, answer, seconds, on_gpu=on_gpu)

@@ -204,6 +204,11 @@ class CaptionWriter(ModelHandler[Brief, Draft, Loaded], ABC):
     def write(self, briefs: Sequence[Brief], model: Any) -> list[Draft]:
         """Returns one draft for each brief, in order."""
 
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """What tells its model from others in memory; writers of equal ones share it. Empty where nothing is shared."""
+        return ()
+
     def references(self) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
         """The models that it needs: reference, revision, and which files of a hub repository."""
         return ()

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipeline.config import ConfigError, load_profile, profile_names
+from beam_pipeline.config import ConfigError, load_profile
 from beam_pipeline.options import beam_options, processes
 from beam_pipeline.run import launch
+from beam_pipeline.shipped import shipped
 from transforms.ingest import ClipSource
 
 PROFILE = """
@@ -28,8 +29,8 @@ def profile_file(folder: Path, text: str) -> str:
 
 
 def test_every_shipped_profile_reads_and_the_demo_builds() -> None:
-    assert {"demo", "auto_acd"} <= set(profile_names())
-    for name in profile_names():
+    assert {"demo", "auto_acd"} <= set(shipped("profiles"))
+    for name in shipped("profiles"):
         assert load_profile(name).description
     names = [handler.name for handler in load_profile("demo").handlers()]
     assert {"media", "image_caption", "audio_tags", "synchronisation"} <= set(names)

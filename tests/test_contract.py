@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_pipeline.config import load_profile, profile_names
+from beam_pipeline.config import load_profile
 from beam_pipeline.models import seen
+from beam_pipeline.shipped import shipped
 from demo.world import make_scene, write_clip
 from model_handlers.audio_embedding import AudioEmbedding, embedding_of
 from model_handlers.base import CueHandler, Example, Item
@@ -21,7 +22,7 @@ from model_handlers.weights import ModelError
 from transforms.cues import CueInfo, view_label
 
 DEMO = load_profile("demo").handlers()
-ROWS = [pytest.param(h, id=f"{name}-{h.name}") for name in profile_names() for h in load_profile(name).handlers()]
+ROWS = [pytest.param(h, id=f"{name}-{h.name}") for name in shipped("profiles") for h in load_profile(name).handlers()]
 FILES = [pytest.param(h, id=h.name) for h in load_profile("auto_acd").handlers() if "://" in h.model]
 FUSION = [h for h in load_profile("fusion_audio_demo").handlers() if h not in DEMO]
 RUNNABLE = [pytest.param(h, id=h.name) for h in DEMO] + [pytest.param(h, id=f"fusion-{h.name}") for h in FUSION]

@@ -25,11 +25,11 @@ from tests.datasets import records
 from tests.llm_server import llm_server
 from transforms.answers import written
 from transforms.avro import avro_schema, from_record, read_avro, to_record
-from transforms.caption import Terms, missing, settle
+from transforms.caption import Terms, settle
 from transforms.checks import Checks
 from transforms.ingest import ClipSource
 from transforms.publish import digest_of
-from transforms.records import Caption, Clip, Cue, CueSheet, Failure, Rejection, Written
+from transforms.records import Caption, Clip, Cue, CueSheet, Written
 
 FORMS = ("short", "detailed", "speech", "music", "sound", "place")
 CUES: dict[str, Items] = {
@@ -152,6 +152,13 @@ def test_a_wrong_row_is_refused_with_what_there_is(row: dict[str, Any], said: st
             "abuot",
         ),
         ('forms = "a"\nlanguages = "b"\n[form.X]\nask = "x"\nleast_words = 1\nmost_words = 3', "match pattern"),
+        (
+            'forms = "a"\nlanguages = "b"\n[form.caption]\nask = "x"\nleast_words = 1\nmost_words = 3',
+            "the name is taken",
+        ),
+        ('forms = "a"\nlanguages = "b"\n[form.json]\nask = "x"\nleast_words = 1\nmost_words = 3', "the name is taken"),
+        ('forms = "a"\nlanguages = "b"\n[form.model_config]\nask = "x"\nleast_words = 1\nmost_words = 3', "is taken"),
+        ('forms = "a"\nlanguages = "b"\n[form.music]\nask = "x"\nleast_words = 1\nmost_words = 3', "about = 'music'"),
         ('forms = "a"', "languages"),
         ("forms = ", "Invalid value"),
     ],
@@ -162,9 +169,20 @@ def test_a_wrong_file_of_forms_is_refused(content: str, said: str, tmp_path: Pat
         ask_for(("x",), (), str(tmp_path / "mine.toml"))
 
 
+def test_a_form_is_not_called_as_a_language_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'forms = "a"\nlanguages = "b"\n[form.de]\nask = "x"\nleast_words = 1\nmost_words = 3'
+    )
+    assert ask_for(("de",), ("fr",), str(tmp_path / "mine.toml"))
+    with pytest.raises(ValueError, match="'de' is a language"):
+        ask_for(("de",), ("fr", "de"), str(tmp_path / "mine.toml"))
+
+
 def test_questions_have_neither_forms_nor_languages() -> None:
-    with pytest.raises(ValueError, match="questions have neither"):
+    with pytest.raises(ValueError, match="questions have none of them"):
         api(prompt="questions-1", forms=("short",))
+    with pytest.raises(ValueError, match="questions have none of them"):
+        api(prompt="questions-1", form_set="my.toml")
 
 
 def test_a_profile_s_own_forms_lie_beside_it(tmp_path: Path) -> None:
@@ -356,88 +374,6 @@ def test_a_detailed_text_may_be_left_empty() -> None:
     assert "detailed" not in {version.form for version in found.versions}
 
 
-def test_a_form_that_never_passes_costs_a_clip_the_form_and_not_its_caption() -> None:
-    bad = draft({"short": "A brown dog barks.", "place": "on a beach"}, GERMAN)
-    found = settled(bad, bad, bad, languages=("de",))
-    assert isinstance(found, Caption)
-    assert (found.caption, missing(found)) == (bad.caption, ("short", "place"))
-    assert {version.form for version in found.versions} == {"detailed", "speech", "sound", "caption"}
-    assert [attempt.answer for attempt in found.attempts] == [bad.caption] * 3
-    assert found.attempts[0].complaint == 'short: "brown" cannot be heard; leave out colours.'
-    assert found.attempts[2].complaint.startswith(
-        'without short, place: "brown" cannot be heard; leave out colours. No'
-    )
-    assert avro_round(found) == found
-
-
-def test_a_translation_that_never_passes_is_left_out_alike() -> None:
-    found = settled(*[draft(german="Bellt.")] * 3, languages=("de",))
-    assert isinstance(found, Caption)
-    assert missing(found) == ("de",)
-    assert {version.language for version in found.versions} == {"en"}
-
-
-def test_of_several_captions_without_a_form_the_one_that_lacks_least_is_taken_and_of_equal_ones_the_last() -> None:
-    one, two = {"short": "A brown dog barks."}, {"short": "A brown dog barks.", "place": "on a beach"}
-    captions = [f"A dog barks while somebody speaks{end}." for end in ("", " once", " again", " close by")]
-    for drafts, taken in ((([one, two, two]), 0), ([two, one, one], 2), ([two, one, two], 1)):
-        said = [replace(draft(texts), caption=captions[number]) for number, texts in enumerate(drafts)]
-        found = settled(*said)
-        assert isinstance(found, Caption)
-        assert (found.caption, missing(found)) == (captions[taken], ("short",))
-        assert [attempt.answer for attempt in found.attempts] == captions[:3]
-
-
-def test_a_caption_that_passed_is_published_whatever_the_writer_says_when_it_is_asked_about_a_form() -> None:
-    bad = draft({"short": "A brown dog barks."})
-    coloured = replace(bad, caption="A brown dog barks while somebody speaks.")
-    for later in (Draft(abstained="not sure"), Draft(error="the prompt is too long"), coloured, Draft(unreadable="no")):
-        found = settled(bad, *[later] * (1 if later.abstained or later.error else 2))
-        assert isinstance(found, Caption), later
-        assert (found.caption, missing(found)) == (bad.caption, ("short",))
-    failed = settled(bad, Draft(error="overloaded", retryable=True))
-    assert isinstance(failed, Failure)  # the next run asks again
-    assert isinstance(settled(Draft(unreadable="no"), Draft(abstained="not sure")), Rejection)
-
-
-def test_a_form_that_passes_when_it_is_asked_for_again_is_not_missing() -> None:
-    whole = settled(draft({"music": "A slow waltz is played on a piano."}), draft())  # the second has no music at all
-    assert isinstance(whole, Caption)
-    assert (len(whole.attempts), missing(whole)) == (1, ())
-
-
-def test_where_no_caption_passes_the_rejection_has_the_last_and_all_attempts() -> None:
-    bad = replace(draft(), caption="A brown dog barks while somebody speaks.")
-    found = settled(draft({"short": ""}), bad, bad, checks=Checks(boilerplate=0, tries=3, most_words=4))
-    assert isinstance(found, Rejection)
-    assert (found.reason, found.caption, len(found.attempts)) == ("caption_length", bad.caption, 3)
-    assert found.evidence == found.attempts[-1].complaint
-
-
-@pytest.mark.parametrize(
-    ("remark", "stays"),
-    [
-        ("a dog or a fox, so only an animal is named", True),
-        ('only the description of the sound has "a bell rings": left out', True),
-        ("whether one or two people speak", True),
-        ("audio_tags says dog", False),
-        ("dog (0.4) or fox", False),
-        ("a dog, with a confidence of 0.41", False),
-        ("**dog** or fox", False),
-        ("‹script›alert‹/script›", False),
-        ("https://evil.example.com", False),
-        ("As an AI language model, I cannot tell", False),
-        ("Es ist nicht klar, ob ein Hund oder ein Fuchs in der Ferne bellt, daher nur ein Tier", False),
-        ("a dog or " * 30, False),
-        ("a\u202edog", False),
-    ],
-)
-def test_what_is_said_to_be_open_is_checked_and_dropped_where_it_will_not_do(remark: str, stays: bool) -> None:
-    found = settled(replace(draft(), ambiguities=(remark, "a cat or a baby", remark)))
-    assert isinstance(found, Caption)
-    assert found.ambiguities == ((remark, "a cat or a baby") if stays else ("a cat or a baby",))
-
-
 def test_another_complaint_about_the_same_answer_is_no_reason_to_ask_again() -> None:
     bad = draft({"short": "A brown dog barks.", "place": "on a beach"})
     complaints = []
@@ -465,7 +401,7 @@ def test_a_caption_without_versions_has_the_digest_that_it_had_before_there_were
 
 
 def test_one_clip_is_shown_with_its_versions_and_what_is_open() -> None:
-    found = settled(replace(draft(german=GERMAN), ambiguities=("a dog or [red]a fox",)), languages=("de",))
+    found = replace(settled(draft(german=GERMAN), languages=("de",)), ambiguities=("a dog or [red]a fox",))
     with console.capture() as captured:
         one_clip(found)
     said = " ".join(captured.get().split())
@@ -526,13 +462,15 @@ def test_a_run_asks_once_for_all_forms_keeps_them_and_asks_again_only_where_one_
         assert (again.unchanged, server.answered) == (True, asked)
         longer = run(profile(tmp_path, server.url, "most_words = 60"), source, data, quiet=True)
         assert server.answered == asked
-        refused = run(profile(tmp_path, server.url, 'language = "fr"'), source, data, quiet=True)
+        refused = run(profile(tmp_path, server.url, 'language = "es"'), source, data, quiet=True)
     for record in records(first).values():
         assert isinstance(record, Caption)
         assert [(v.form, v.language) for v in record.versions] == [
             *(("short", "en"), ("detailed", "en"), ("sound", "en"), ("caption", "de"), ("caption", "fr"))
         ]
         assert record.ambiguities == ("how far away it is",)
+    of_each = dict.fromkeys(("de", "detailed", "fr", "short", "sound"), 2)
+    assert first.manifest["versions"] == {"published": of_each, "missing": {}}
     assert longer.unchanged
     assert refused.manifest["counts"]["captions"] == 0
     assert (first.manifest["forms"], first.manifest["languages"]) == (["short", "detailed", "sound"], ["de", "fr"])

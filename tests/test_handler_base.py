@@ -15,7 +15,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.testing.util import assert_that
 
-from beam_pipeline.config import load_profile, profile_names
+from beam_pipeline.config import load_profile
+from beam_pipeline.shipped import shipped
 from model_handlers.base import CueHandler, Example, Item, Items, Loaded, Prediction, in_parts, retryable
 from model_handlers.chat import Chat
 from model_handlers.media_info import MediaFacts
@@ -278,7 +279,7 @@ def test_a_cue_is_told_by_its_rows_heading_or_else_in_its_own_words():
 
 
 def test_all_cues_but_those_that_say_nothing_of_what_can_be_heard_have_words_for_a_writer():
-    handlers = [handler for name in profile_names() for handler in load_profile(name).handlers()]
+    handlers = [handler for name in shipped("profiles") for handler in load_profile(name).handlers()]
     silent = {type(handler).__name__ for handler in handlers if not handler.told}
     assert silent - {"AudioEmbedding"} == {"MediaFacts", "Loudness", "Synchronisation"}
     assert "middle frame" in Chat(name="chat", sees="frame").told

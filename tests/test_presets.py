@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from beam_pipeline.config import ConfigError, Profile, load_profile, profile_names
+from beam_pipeline.config import ConfigError, Profile, load_profile
 from beam_pipeline.options import beam_options, processes
-from beam_pipeline.presets import CONTEXT_GB, PRESETS, SPARE, Preset, fit, load_preset, place, preset_names
+from beam_pipeline.presets import CONTEXT_GB, PRESETS, SPARE, Preset, fit, load_preset, place
+from beam_pipeline.shipped import shipped
 from model_handlers.base import CueHandler, Example, Items, Loaded
 from model_handlers.views import Listed, Listing
 
@@ -40,7 +41,7 @@ def auto_acd() -> Profile:
     return replace(profile, caption={**profile.caption, "key_secret": "projects/p/secrets/s/versions/1"})
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", shipped("presets"))
 def test_every_preset_reads_and_is_consistent(name: str) -> None:
     preset = load_preset(name)
     assert preset.description
@@ -199,7 +200,7 @@ def test_of_each_model_one_batch_is_on_a_gpu_at_a_time_whatever_the_threads(devi
     assert [prediction.on_gpu for predictions in found for prediction in predictions] == [device == "cuda"] * 8
 
 
-@pytest.mark.parametrize("name", profile_names())
+@pytest.mark.parametrize("name", shipped("profiles"))
 def test_every_row_of_a_shipped_profile_says_what_it_takes_of_a_gpu(name: str) -> None:
     unsaid = [row for row, gb in load_profile(name).gpu_memory().items() if gb is None]
     assert unsaid == [], "give these rows gpu_gb, or their classes a footprint"

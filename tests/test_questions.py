@@ -12,7 +12,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from beam_pipeline.config import ConfigError, Profile
+from beam_pipeline.config import ConfigError, Profile, load_profile
 from beam_pipeline.models import wanted
 from beam_pipeline.presets import check_key
 from model_handlers.api_writer import ApiWriter
@@ -260,6 +260,9 @@ def test_a_profiles_section_builds_the_writer_and_says_what_is_wanted() -> None:
         ({"share_choice": 1.5}, "questions: share_choice"),
         ({"choices": 1}, "questions: choices"),
         ({"per_clips": 4}, "no parameter 'per_clips'"),
+        ({"forms": ["short"]}, "questions: forms, languages and form_set are for captions"),
+        ({"languages": ["de"]}, "questions: forms, languages and form_set are for captions"),
+        ({"form_set": "own.toml"}, "questions: forms, languages and form_set are for captions"),
         ({"prompt": "auto_acd-1"}, r"questions: ApiWriter with this prompt writes for \[caption\]"),
         ({"handler": "template_writer:TemplateWriter"}, "questions: TemplateWriter has no parameter"),
     ],
@@ -267,6 +270,60 @@ def test_a_profiles_section_builds_the_writer_and_says_what_is_wanted() -> None:
 def test_a_section_that_cannot_be_used_says_why(row: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         profile(**row).questioner()
+
+
+TOML = """
+description = "labels alone"
+[cues]
+labels = {{ handler = "dataset_labels:DatasetLabels" }}
+[caption]
+handler = "api_writer:ApiWriter"
+model = "any"
+key_env = ""
+{caption}
+[questions]
+handler = "api_writer:ApiWriter"
+model = "any"
+key_env = ""
+prompt = "questions-1"
+{questions}
+[checks]
+{checks}
+"""
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"caption": 'languages = ["fr", "en"]'}, "caption.languages: captions are in 'en' as it is"),
+        ({"checks": 'language = "de"'}, r'questions.kinds: "place" is .*; set kinds = \["sound", "count", "order"'),
+        ({"checks": 'language = "de"', "questions": 'kinds = ["place", "sound"]'}, r'set kinds = \["sound"\]'),
+        ({"questions": 'forms = ["short"]'}, "questions: forms, languages and form_set are for captions"),
+        ({"checks": 'language = "de"\n', "questions": 'kinds = ["sound"]', "caption": 'languages = ["en"]'}, ""),
+        ({"checks": 'language = ""', "caption": 'languages = ["en"]'}, ""),
+    ],
+)
+def test_what_makes_no_sense_in_its_language_is_refused_when_a_profile_is_loaded(
+    sections: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(TOML.format(**{"caption": "", "questions": "", "checks": "", **sections}))
+    if not said:
+        assert load_profile(str(path)).questioner()
+        return
+    with pytest.raises(ConfigError, match=said) as refused:
+        load_profile(str(path))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_model_that_writes_captions_and_questions_takes_its_memory_once() -> None:
+    local = {"handler": "local_writer:LocalWriter", "model": "org/model"}
+    for caption_gb, questions_gb, beyond in ((9.0, 9.0, 0.0), (9.0, 11.5, 2.5), (11.5, 9.0, 0.0)):
+        row = {**local, "prompt": "questions-1", "gpu_gb": questions_gb}
+        mine = Profile("mine", "", {**local, "gpu_gb": caption_gb}, CUE, questions=row)
+        assert mine.gpu_memory() == {"labels": 0.0, "caption": caption_gb, "questions": beyond}
+        other = replace(mine, questions={**row, "precision": "bf16"})
+        assert other.gpu_memory()["questions"] == questions_gb
 
 
 def test_the_rows_wants_are_those_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

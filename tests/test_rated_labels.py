@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from model_handlers.base import Example, Item
-from model_handlers.dataset_labels import DatasetLabels, RatedLabels
+from model_handlers.dataset_labels import DatasetLabels, RatedLabels, qualities
 from model_handlers.views import Listed
 from model_handlers.weights import ModelError
 
@@ -58,6 +59,13 @@ def test_labels_without_ratings_are_the_cue_that_they_always_were() -> None:
         (RATINGS.replace("10,9", "9,10"), CLASSES, "10 of 9 ratings are true"),
         (RATINGS.replace("10,9", "10,many"), CLASSES, "'many' is no number"),
         (RATINGS.replace("10,9", "10,-1"), CLASSES, "'-1' is no number"),
+        (RATINGS.replace("10,9", "9" * 5000 + ",9"), CLASSES, "'9{40}' is no number"),
+        (RATINGS.replace("10,9", "²,1"), CLASSES, "is no number"),
+        (RATINGS.replace("10,9", ",9"), CLASSES, "'' is no number"),
+        (RATINGS.replace(",num_true", ""), CLASSES, "first line is not label_id,num_rated,num_true"),
+        (RATINGS, CLASSES.replace("Dog", "Speech"), "2 classes are called 'Speech'"),
+        (RATINGS + "x" * 200_000 + ",1,1\n", CLASSES, "no list at .*field"),
+        (RATINGS + '"/m/x,1,1\n', CLASSES, "no list at"),
         (RATINGS.replace("10,9", "10"), CLASSES, "are not 3 values"),
         (RATINGS.replace("10,9", "10,9,8"), CLASSES, "are not 3 values"),
         (RATINGS + "/m/09x0r,10,9\n", CLASSES, "stands there twice"),
@@ -69,6 +77,19 @@ def test_labels_without_ratings_are_the_cue_that_they_always_were() -> None:
 def test_a_list_that_is_not_what_it_should_be_is_refused(ratings: str, classes: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=rf"labels: .*{said}.*qa_true_counts"):
         handler(tmp_path, ratings, classes).load_model().get()
+
+
+@pytest.mark.parametrize("written", [lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n"), str.strip])
+def test_a_list_that_a_spreadsheet_wrote_is_read_like_the_published_one(
+    written: Callable[[str], str], tmp_path: Path
+) -> None:
+    rated = handler(tmp_path)
+    for path, text in ((rated.ratings, RATINGS), (rated.classes, CLASSES)):
+        Path(path).write_bytes(written(text + "\n").encode())
+    assert qualities(Path(rated.ratings), Path(rated.classes)) == {
+        "Speech": 0.9,
+        "Vehicle horn, car horn, honking": 0.3333,
+    }
 
 
 def test_a_list_that_is_missing_or_no_text_is_named(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_a_cue_of_a_stem_without_a_separator_has_no_view() -> None:
 
 
 def test_a_clip_that_cannot_be_taken_apart_fails_alone(folder: Path) -> None:
-    separation = Separation(separator=row(folder, batch_size=4), rate=16_000)
+    separation = Separation(separator=row(folder, batch_size=4), rates=(16_000,))
     broken = noise(1.0)
     broken[7] = np.nan
     batch = [
@@ -202,12 +202,13 @@ def test_a_clip_that_cannot_be_taken_apart_fails_alone(folder: Path) -> None:
         (Example("other", noise(2.0), "3+1"), ("sound",)),
     ]
     found = separation.run_inference(batch, separation.load_model())
-    assert [one.example.clip_id for one in found] == ["good", "broken", "empty", "other"]
-    assert [one.example.subject for one in found] == ["0+1", "1+1", "2+1", "3+1"]
+    assert [one.clip_id for one in found] == ["good", "broken", "empty", "other"]
+    assert [one.subject for one in found] == ["0+1", "1+1", "2+1", "3+1"]
     assert [one.cues for one in found] == [cues for _, cues in batch]
     assert [bool(one.error) for one in found] == [False, True, True, False]
     assert "no finite numbers" in found[1].error
-    assert isinstance(found[0].example.view, StemsView)
+    assert [sorted(one.stems) for one in found] == [[16_000], [], [], [16_000]]
+    assert isinstance(found[0].stems[16_000], StemsView)
     assert not any(one.retryable for one in found)
 
 
@@ -217,20 +218,32 @@ class Tight(Separator):
 
     sizes: ClassVar[list[int]] = []
 
-    def separate(self, mixtures: Sequence[np.ndarray], model: Any, rate: int) -> list[StemsView]:
+    def separate_at(
+        self, mixtures: Sequence[np.ndarray], model: Any, rates: Sequence[int]
+    ) -> list[dict[int, StemsView]]:
         self.sizes.append(len(mixtures))
         if len(mixtures) > 2:
             raise RuntimeError("CUDA out of memory")
-        return super().separate(mixtures, model, rate)
+        return super().separate_at(mixtures, model, rates)
 
 
 def test_a_batch_that_is_too_much_for_memory_is_halved(folder: Path) -> None:
     tight = Tight(name="separation", model=str(folder), device="cpu", rate=RATE, batch_size=8)
-    separation = Separation(separator=tight, rate=RATE)
+    separation = Separation(separator=tight, rates=(RATE,))
     batch = [(Example(str(n), noise(1.0, n)), ("speech",)) for n in range(8)]
     found = separation.run_inference(batch, separation.load_model())
     assert [one.error for one in found] == [""] * 8
     assert tight.sizes == [8, 4, 2, 2, 4, 2, 2]
+
+
+def test_stems_at_one_rate_are_the_same_whatever_other_rates_are_wanted(folder: Path) -> None:
+    handler = row(folder)
+    clips, model = [noise(1.0), noise(1.5), noise(1.0, 3)], handler.load()
+    several = handler.separate_at(clips, model, (RATE, 16_000, 22_050))
+    for rate in (RATE, 16_000, 22_050):
+        for alone, stems in zip(handler.separate(clips, model, rate), several, strict=True):
+            assert np.array_equal(alone.vocals, stems[rate].vocals)
+            assert np.array_equal(alone.rest, stems[rate].rest)
 
 
 def test_checking_a_profiles_models_says_how_loud_the_parts_are(folder: Path) -> None:

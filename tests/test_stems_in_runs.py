@@ -51,11 +51,17 @@ SEPARATION = '[separation]\nmodel = "{folder}"\nrate = {rate}\nbatch_size = 4'
 class Level(StemCue, AudioCue[None]):
     """How loud what it hears is: one item with a half and the mean square as its score."""
 
+    rate: int = 16_000
+
     described = "how loud it is"
 
     @property
     def view(self) -> View:
-        return self.sound(16_000)
+        return self.sound(self.rate)
+
+    @property
+    def without_effect(self) -> frozenset[str]:
+        return super().without_effect | {"rate"}  # the view says it
 
     def load(self) -> None:
         return None
@@ -71,19 +77,23 @@ class Counting(Separator):
 
     taken: ClassVar[list[int]] = []
 
-    def separate(self, mixtures: Sequence[np.ndarray], model: Any, rate: int) -> list[StemsView]:
+    def separate_at(
+        self, mixtures: Sequence[np.ndarray], model: Any, rates: Sequence[int]
+    ) -> list[dict[int, StemsView]]:
         self.taken.extend(len(mixture) for mixture in mixtures)
-        return super().separate(mixtures, model, rate)
+        return super().separate_at(mixtures, model, rates)
 
 
 @dataclass(kw_only=True)
 class Picky(Separator):
     """Cannot take short clips apart."""
 
-    def separate(self, mixtures: Sequence[np.ndarray], model: Any, rate: int) -> list[StemsView]:
+    def separate_at(
+        self, mixtures: Sequence[np.ndarray], model: Any, rates: Sequence[int]
+    ) -> list[dict[int, StemsView]]:
         if any(len(mixture) < 1.2 * RATE for mixture in mixtures):
             raise ValueError("too short for me")
-        return super().separate(mixtures, model, rate)
+        return super().separate_at(mixtures, model, rates)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +149,28 @@ def test_a_clip_is_taken_apart_once_for_all_cues_that_hear_its_stems(
             assert isinstance(end, Failure)
     [soundless] = [end for name, end in ends.items() if name == "soundless"]
     assert {cue.skipped for cue in soundless.cues} == {"no audio track"}  # type: ignore[union-attr]
+
+
+def test_stems_at_two_rates_are_taken_apart_once_and_are_what_each_is_alone(
+    separator: Path, source: ClipSource, tmp_path: Path
+) -> None:
+    alone = profile(tmp_path, SEPARATION.format(folder=separator, rate=RATE))
+    apart = run(alone, source, str(tmp_path / "alone"), quiet=True)
+    counting = SEPARATION.format(folder=separator, rate=RATE) + '\nhandler = "tests.test_stems_in_runs:Counting"'
+    both = profile(tmp_path, counting)
+    both = replace(both, cues={**both.cues, "high": {**both.cues["rest"], "rate": 22_050}})
+    Counting.taken.clear()
+    together = run(both, source, str(tmp_path / "both"), quiet=True)
+    assert len(Counting.taken) == 6
+    worked = clips(together)
+    assert (worked["separation"], worked["decode stems of audio 8000 Hz"], worked["high"]) == (6, 8, 6)
+    assert items_of(together) == items_of(apart)  # of the cues that both runs have
+
+
+def items_of(result: Result) -> dict[tuple[str, str], tuple[Item, ...]]:
+    """What each cue but ``high`` says of each clip that has cues."""
+    ended = [end for end in records(result).values() if not isinstance(end, Failure)]
+    return {(end.clip.clip_id, cue.name): cue.items for end in ended for cue in end.cues if cue.name != "high"}
 
 
 def test_cues_of_stems_share_a_separation_even_where_one_has_to_wait_for_others(

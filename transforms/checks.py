@@ -261,7 +261,7 @@ def quoted_speech(subject: Subject, checks: Checks) -> str:
         return f'Do not mention speech at all, as "{quoted(said.group())}" does; write only about the other sounds.'
     if _QUOTES & set(subject.caption) or _QUOTED_APOSTROPHES.search(text):
         return "It contains quotation marks; say that somebody speaks, never what is said."
-    if _transcribed(subject, checks):
+    if transcribed(subject, checks):
         return "It repeats what is said; say that somebody speaks, never what is said."
     return ""
 
@@ -383,8 +383,8 @@ def _unspaced(word: str) -> bool:
     return len(words.tokens(word)) > 1
 
 
-def _transcribed(subject: Subject, checks: Checks) -> bool:
-    """Whether the caption has some words in a row that a transcript has."""
+def transcribed(subject: Subject, checks: Checks) -> bool:
+    """Whether the text has some words in a row that a transcript has."""
     said = words.tokens(subject.caption)
     runs = {tuple(said[at : at + TRANSCRIBED]) for at in range(len(said) - TRANSCRIBED + 1)}
     for name in checks.transcripts:

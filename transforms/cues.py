@@ -7,10 +7,10 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -56,7 +56,22 @@ def view_label(view: View) -> str:
         case Moments(every_s=every_s, most=most, short_side=short_side):
             return f"{most} moments every {every_s:g} s {short_side} px"
         case Stems(mixture=mixture, rate=rate):
-            return f"stems {rate} Hz of {view_label(mixture)}"
+            return f"stems {rate} Hz of {view_label(mixture)}" if rate else f"stems of {view_label(mixture)}"
+
+
+def shared_view(views: Iterable[View]) -> View:
+    """The one view of which all of these are made: of stems at several rates, the same without a rate (0 Hz).
+
+    Raises `ValueError` where there is none.
+    """
+    distinct = set(views)
+    (shared,) = distinct if len(distinct) == 1 else {made_of(view) for view in distinct}
+    return shared
+
+
+def made_of(view: View) -> View:
+    """What a view shares with all others that one decode, and one separation, gives."""
+    return replace(view, rate=0) if isinstance(view, Stems) else view
 
 
 @dataclass(frozen=True)
@@ -142,7 +157,7 @@ class ComputeCues(beam.PTransform):
 
 @dataclass
 class ShowClips(beam.PTransform):
-    """(clip, names of cues) → `findings` of the handlers of these names, which share one view; and ``costs``.
+    """(clip, names of cues) → `findings` of the handlers of these names, which share a decode; and ``costs``.
 
     Decoded media stays inside this composite: the stage begins with a reshuffle of clip references and ends with
     findings, each of them kept in the store before it goes on. Whoever gives resource hints gives them to all of it:
@@ -157,9 +172,8 @@ class ShowClips(beam.PTransform):
 
     @property
     def view(self) -> View:
-        """The one view that all handlers share."""
-        (view,) = {handler.view for handler in self.handlers}
-        return view
+        """What all handlers share (`shared_view`)."""
+        return shared_view(handler.view for handler in self.handlers)
 
     def expand(self, clips: beam.PCollection[tuple[Clip, tuple[str, ...]]]) -> dict[str, beam.PCollection]:
         infos = {handler.name: CueInfo.of(handler) for handler in self.handlers}
@@ -175,8 +189,11 @@ class ShowClips(beam.PTransform):
         if isinstance(self.view, Stems):
             shown = (
                 decoded[_WHOLE]
-                | "separate sound" >> RunInference(self._separation(self.view))
-                | "stems" >> beam.ParDo(HandOut(tuple(infos.values()))).with_outputs("costs", *infos, main="without")
+                | "separate sound" >> RunInference(self._separation())
+                | "stems"
+                >> beam.ParDo(HandOut(tuple(infos.values()), self._rates())).with_outputs(
+                    "costs", *infos, main="without"
+                )
             )
             unheard = shown.without | "keep unseparated" >> Keep(self.store)
             findings.append(unheard | "unseparated" >> Tick(folder=self.progress))
@@ -191,9 +208,13 @@ class ShowClips(beam.PTransform):
             )
         return {"findings": findings | "all findings" >> beam.Flatten(), "costs": costs}
 
-    def _separation(self, view: Stems) -> Separation:
+    def _separation(self) -> Separation:
         separator = next(h.separator for h in self.handlers if isinstance(h, StemCue) and h.separator)
-        return Separation(separator=separator, rate=view.rate)
+        return Separation(separator=separator, rates=tuple(sorted({*self._rates().values()})))
+
+    def _rates(self) -> dict[str, int]:
+        """Samples per second of the stems that each cue wants, in Hz, by its name."""
+        return {handler.name: view.rate for handler in self.handlers if isinstance(view := handler.view, Stems)}
 
 
 def _lacking(work: Work, names: tuple[str, ...]) -> Iterator[tuple[Clip, tuple[str, ...]]]:
@@ -258,24 +279,23 @@ class DecodeView(beam.DoFn):
 
 
 class HandOut(beam.DoFn):
-    """`Separated` → `Example`s of stems, one for each of the cues and by its name, as `DecodeView` gives them.
+    """`Separated` → `Example`s of stems, one for each of the cues, by its name and at its rate (`rates`, in Hz).
 
     A clip that could not be taken apart gives a failed finding for each cue, by the main output. ``costs`` are
     ("separation", `Spent`), one for each clip.
     """
 
-    def __init__(self, infos: tuple[CueInfo, ...]):
-        self.infos = {info.name: info for info in infos}
+    def __init__(self, infos: tuple[CueInfo, ...], rates: Mapping[str, int]):
+        self.infos, self.rates = {info.name: info for info in infos}, rates
 
     def process(self, parted: Separated) -> Iterator[Any]:
-        example = parted.example
         for name in parted.cues:
             if parted.error:
                 what = {"error": f"{SEPARATION}: {parted.error}", "retryable": parted.retryable}
-                yield self.infos[name].finding(example.clip_id, example.subject, **what)
+                yield self.infos[name].finding(parted.clip_id, parted.subject, **what)
             else:
-                yield TaggedOutput(name, example)
-        telemetry.worked(SEPARATION, example.clip_id, parted.seconds, parted.error, parted.retryable)
+                yield TaggedOutput(name, Example(parted.clip_id, parted.stems[self.rates[name]], parted.subject))
+        telemetry.worked(SEPARATION, parted.clip_id, parted.seconds, parted.error, parted.retryable)
         yield TaggedOutput("costs", (SEPARATION, Spent(1, parted.seconds, parted.seconds if parted.on_gpu else 0.0)))
 
 

@@ -7,6 +7,7 @@ in a caption is refused in a question and an answer as well.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 
@@ -110,8 +111,27 @@ def for_pairs(rules: Checks) -> Checks:
 
 
 def sequence_wording(text: str) -> tuple[str, ...]:
-    """What makes two options the same: their words' stems in order, without articles. Numbers and order count."""
-    return tuple(words.stem(word) for word in words.tokens(text) if word not in words.ARTICLES - {"one"})
+    """What makes two options the same: their words' stems in order, without articles. Numbers and order count.
+
+    Case, punctuation, hyphens and accents do not.
+    """
+    bare = "".join(c for c in unicodedata.normalize("NFKD", text.replace("-", " ")) if unicodedata.category(c) != "Mn")
+    return tuple(words.stem(word) for word in words.tokens(bare) if word not in words.ARTICLES - {"one"})
+
+
+def _sense(option: str, kind: str) -> Hashable:
+    """What makes two options of a kind the same: for a count its number, where no order is asked for all words."""
+    if kind == "count" and (numbers := numbers_in(option)):
+        return frozenset(numbers)
+    wording = sequence_wording(option)
+    return wording if kind in ("order", "music") else tuple(sorted(wording))
+
+
+def _repeats(text: str) -> bool:
+    """Whether a text goes round in circles, as small models do: a word four times in a row, or few words many times."""
+    found = words.tokens(text)
+    in_a_row = any(len(set(found[at : at + 4])) == 1 for at in range(len(found) - 3))
+    return in_a_row or (len(found) >= 12 and 3 * len(set(found)) <= len(found))
 
 
 def same_questions(pair: Question) -> set[Hashable]:
@@ -151,6 +171,8 @@ def answer(posed: Posed) -> str:
             return f"An answer is one line of 1 to {most} words."
         if text.endswith("?"):
             return "An answer is no question."
+        if _repeats(text):
+            return "It says the same again and again; say it once."
     return ""
 
 
@@ -161,7 +183,7 @@ def choices(posed: Posed) -> str:
         return ""
     if len(given) != posed.wanted.choices:
         return f"A multiple-choice question has {posed.wanted.choices} choices, or none where it is open."
-    if len({sequence_wording(choice) for choice in given}) < len(given):
+    if len({_sense(choice, posed.pair.kind) for choice in given}) < len(given):
         return "Two choices say the same; each has to be another."
     if any(_OF_OPTIONS.search(words.plain(choice)) for choice in given):
         return "Each choice has to stand by itself; none may speak of the others."

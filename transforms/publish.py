@@ -15,8 +15,10 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.iobase import Write
 from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
+from model_handlers.forms import CAPTION
 from transforms import telemetry, versions
 from transforms.avro import avro_schema, to_record
+from transforms.caption import missing
 from transforms.records import Caption, Failure, Pair, Rejection, Spent
 from transforms.splits import BENCHMARK
 
@@ -47,6 +49,7 @@ def manifest(
     costs: Mapping[str, Spent] | None = None,
     splits: Mapping[str, int] | None = None,
     pairs: Mapping[str, int] | None = None,
+    forms: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Returns the manifest's content. Raises `AccountingError` when any clip has not ended exactly once.
 
@@ -60,6 +63,8 @@ def manifest(
         splits: how many captions, by ``<split>`` and ``benchmark/<list>``; a list of `facts` that has none gets a 0.
         pairs: how many questions, by ``kinds/<kind>`` and ``forms/<form>``, and how many were not taken, by
             ``dropped/<reason>``; ``None`` where none were asked for.
+        forms: how many captions have which form or language, by ``published/<name>``, and how many were published
+            without, because it never passed its checks, by ``missing/<name>``; ``None`` where none were asked for.
     """
     if problems:
         shown = "; ".join(sorted(problems)[:10])
@@ -78,6 +83,7 @@ def manifest(
             name: found.get(f"{BENCHMARK}/{name}", 0) for name in facts.get("split_rule", {}).get("benchmarks", {})
         },
         **({} if pairs is None else {"pairs": _pairs_shown(pairs)}),
+        **({} if forms is None else {"versions": _grouped(forms, "published", "missing")}),
         "costs": spent,
         "digest": digest,
         "files": dict(files),
@@ -85,11 +91,16 @@ def manifest(
 
 
 def _pairs_shown(counts: Mapping[str, int]) -> dict[str, Any]:
-    groups = {
-        group: {key.split("/", 1)[1]: n for key, n in sorted(counts.items()) if key.startswith(f"{group}/")}
-        for group in ("kinds", "forms", "dropped")
-    }
+    groups = _grouped(counts, "kinds", "forms", "dropped")
     return {"published": sum(groups["kinds"].values()), **groups}
+
+
+def _grouped(counts: Mapping[str, int], *groups: str) -> dict[str, dict[str, int]]:
+    """Counts by ``<group>/<name>``, group by group."""
+    return {
+        group: {key.split("/", 1)[1]: n for key, n in sorted(counts.items()) if key.startswith(f"{group}/")}
+        for group in groups
+    }
 
 
 def digest_of(outcome: Caption | Rejection | Failure | Pair) -> int:
@@ -180,12 +191,16 @@ class Publish(beam.PTransform):
             | "count splits" >> beam.combiners.Count.PerElement()
         )
         costs = inputs["costs"] | "costs" >> beam.CombinePerKey(_total)
-        pairs = [AsDict(_counted_pairs(inputs))] if QA in inputs else []
-        sides = (AsDict(counts), AsList(problems), AsSingleton(digest), AsDict(costs), AsDict(splits), *pairs)
+        counted = [AsDict(counts), AsList(problems), AsSingleton(digest), AsDict(costs), AsDict(splits)]
+        more: dict[str, AsDict] = {}
+        if QA in inputs:
+            more["pairs"] = AsDict(_counted_pairs(inputs))
+        if self.facts.get("forms") or self.facts.get("languages"):
+            more["forms"] = AsDict(_counted_versions(inputs))
         return (
             problems.pipeline
             | "once" >> beam.Create([(self.root, self.version)])
-            | "manifest" >> beam.Map(_publish, self.facts, *sides, **files)
+            | "manifest" >> beam.Map(_publish, self.facts, *counted, **more, **files)
         )
 
 
@@ -193,6 +208,18 @@ def _counted_pairs(inputs: Mapping[str, beam.PCollection]) -> beam.PCollection[t
     published = inputs[QA] | "pairs' kinds" >> beam.FlatMap(_pair_kinds)
     dropped = inputs["dropped pairs"] | "reasons of dropped pairs" >> beam.Map(lambda reason: f"dropped/{reason}")
     return [published, dropped] | "all pairs" >> beam.Flatten() | "count pairs" >> beam.combiners.Count.PerElement()
+
+
+def _counted_versions(inputs: Mapping[str, beam.PCollection]) -> beam.PCollection[tuple[str, int]]:
+    named = inputs["captions"] | "captions' versions" >> beam.FlatMap(_version_names)
+    return named | "count versions" >> beam.combiners.Count.PerElement()
+
+
+def _version_names(caption: Caption) -> Iterator[str]:
+    """``published/<name>`` for each form and language of a caption, ``missing/<name>`` for those that never passed."""
+    for version in caption.versions:
+        yield f"published/{version.language if version.form == CAPTION else version.form}"
+    yield from (f"missing/{name}" for name in missing(caption))
 
 
 def _pair_kinds(pair: Pair) -> tuple[str, str]:
@@ -233,6 +260,7 @@ def _publish(
     costs: Mapping[str, Spent],
     splits: Mapping[str, int],
     pairs: Mapping[str, int] | None = None,
+    forms: Mapping[str, int] | None = None,
     **files: list[str],
 ) -> str:
     """Writes the manifest, whole or not at all, and moves the pointer; returns the manifest's path."""
@@ -241,7 +269,7 @@ def _publish(
     if "run" in facts and versions.claimant(root, version) not in (None, facts["run"]):
         raise AccountingError(f"version {version} was given back meanwhile, and is another run's: nothing is published")
     relative = {name: sorted(path[len(folder) :].lstrip("/\\") for path in paths) for name, paths in files.items()}
-    content = manifest(facts, counts, problems, relative, f"{digest % (1 << 128):032x}", costs, splits, pairs)
+    content = manifest(facts, counts, problems, relative, f"{digest % (1 << 128):032x}", costs, splits, pairs, forms)
     now = versions.current(root)
     content["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     # Somebody may have removed the version that is current.

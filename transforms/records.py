@@ -181,7 +181,8 @@ class Caption:
         events: what the caption says can be heard, and which cues say so; empty where the writer does not say.
         versions: the caption in other forms and languages, where the profile asks for them.
         ambiguities: what the writer could not tell from the cues, where its prompt asks for that.
-        attempts: answers that were not accepted before this one.
+        attempts: answers that were not accepted before this one; where a complaint begins with ``without …`` this one
+            was, less the versions named there.
         model: the language model that wrote it, if any.
         prompt: the prompt that it was given, by name.
         similarity: of caption and sound, the cosine of their CLAP embeddings, where it was measured.
