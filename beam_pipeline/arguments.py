@@ -1,12 +1,18 @@
-"""The ``earshot`` command's arguments."""
+"""The ``earshot`` command's arguments.
+
+Beam and torch take seconds to import, so nothing here does until the command that needs them is the one that was given:
+``earshot --help`` answers at once.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 
-from beam_pipeline import calibrate, one_clip
-from beam_pipeline.config import profile_names
-from beam_pipeline.presets import preset_names
+from beam_pipeline.export import command as export
+from beam_pipeline.report import command as report
+from beam_pipeline.review import command as review
+from beam_pipeline.shipped import shipped
 
 DESCRIPTION = "Turn video clips into a dataset of audio captions."
 
@@ -39,67 +45,68 @@ examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line. `run` leaves what it does not know to Beam."""
+PROFILE = f"a profile ({', '.join(shipped('profiles'))}) or the path of a .toml file"
+PRESET = f"machines of Dataflow, and where their GPUs go: {', '.join(shipped('presets'))}, or the path of a .toml file"
+PLACE = "the place that `earshot models fetch` filled: a folder, or gs://…; default: the network"
+DATASET = "the dataset's folder, as given to `earshot run --output`"
+
+
+def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The command line for `argv`. `run` and `plan` leave what they do not know to Beam."""
     top = argparse.ArgumentParser(prog="earshot", description=DESCRIPTION, allow_abbrev=False)
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     shared.add_argument("--verbose", action="store_true", help="show what Beam and the models log, and stack traces")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    profiles = f"a profile ({', '.join(profile_names())}) or the path of a .toml file"
+    given = next((word for word in argv if not word.startswith("-")), "")
+    for name, (said, add) in COMMANDS.items():
+        command = commands.add_parser(name, help=said, parents=[shared], allow_abbrev=False)
+        if name == given:
+            add(command)
+    return top
 
-    run = commands.add_parser(
-        "run",
-        help="caption a set of clips",
-        description="Caption a set of clips and publish captions.avro, rejected.avro, failed.avro and manifest.json.",
-        epilog=RUN_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    presets = (
-        f"which machines of Dataflow, and where their GPUs go: {', '.join(preset_names())}, or the path of a .toml file"
-    )
-    placed = "the place that `earshot models fetch` filled: a folder, or gs://…; default: the network"
-    plan = commands.add_parser(
-        "plan",
-        help="say what a run would have to do, cue by cue",
-        description="Say what a run with these options would have to do: what the dataset's store knows, what is left "
-        "to compute, and how long that took when it was last done. Opens no media and loads no model.",
-        epilog=RUN_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    for command in (run, plan):
-        command.add_argument("--profile", required=True, help=profiles)
-        command.add_argument("--models", default="", metavar="PLACE", help=placed)
-        command.add_argument("--clips", required=True, metavar="SOURCE", help="where the clips are listed; see below")
-        command.add_argument(
-            "--output", required=True, metavar="DIR", help="the dataset's folder; a run adds a version"
-        )
-        command.add_argument("--media", default="", metavar="TEMPLATE", help="where a listed clip's file is; see below")
-        command.add_argument(
-            "--source-format", default="auto", choices=("auto", "media", "shards", "audioset", "vggsound", "earshot")
-        )
-        command.add_argument("--class-labels", default="", metavar="CSV", help="AudioSet's class_labels_indices.csv")
-        command.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
-        command.add_argument("--retry-failed", action="store_true", help="compute again what failed for good as well")
-        command.add_argument("--preset", default="", metavar="NAME", help=presets)
-    plan.add_argument("--json", action="store_true", help="for machines")
+
+def _run(run: argparse.ArgumentParser) -> None:
+    run.description = "Caption a set of clips and publish captions.avro, rejected.avro, failed.avro and manifest.json."
+    _job(run)
     run.add_argument(
         "--budget",
         type=_dollars,
         metavar="DOLLARS",
         help="what captions may cost, by the prices in the profile; what is left over waits for the next run",
     )
+    run.add_argument("--no-report", action="store_true", help="do not make report.html at the end")
     run.add_argument("--shards", type=_count, default=1, metavar="N", help="files per dataset; 0: the runner chooses")
 
-    demo = commands.add_parser(
-        "demo",
-        help="make a small world of clips and caption it",
-        description="Make clips of a drawn world with known sounds, caption them, and show captions beside the truth.",
-        parents=[shared],
-        allow_abbrev=False,
+
+def _plan(plan: argparse.ArgumentParser) -> None:
+    plan.description = (
+        "Say what a run with these options would have to do: what the dataset's store knows, what is left to compute, "
+        "and how long that took when it was last done. Opens no media and loads no model."
+    )
+    _job(plan)
+    plan.add_argument("--json", action="store_true", help="for machines")
+
+
+def _job(command: argparse.ArgumentParser) -> None:
+    """What `run` and `plan` share."""
+    command.epilog, command.formatter_class = RUN_EPILOG, argparse.RawDescriptionHelpFormatter
+    command.add_argument("--profile", required=True, help=PROFILE)
+    command.add_argument("--models", default="", metavar="PLACE", help=PLACE)
+    command.add_argument("--clips", required=True, metavar="SOURCE", help="where the clips are listed; see below")
+    command.add_argument("--output", required=True, metavar="DIR", help="the dataset's folder; a run adds a version")
+    command.add_argument("--media", default="", metavar="TEMPLATE", help="where a listed clip's file is; see below")
+    command.add_argument(
+        "--source-format", default="auto", choices=("auto", "media", "shards", "audioset", "vggsound", "earshot")
+    )
+    command.add_argument("--class-labels", default="", metavar="CSV", help="AudioSet's class_labels_indices.csv")
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
+    command.add_argument("--retry-failed", action="store_true", help="compute again what failed for good as well")
+    command.add_argument("--preset", default="", metavar="NAME", help=PRESET)
+
+
+def _demo(demo: argparse.ArgumentParser) -> None:
+    demo.description = (
+        "Make clips of a drawn world with known sounds, caption them, and show captions beside what was put in."
     )
     demo.add_argument("--count", type=int, default=48, metavar="N", help="how many clips (default: 48)")
     demo.add_argument("--seed", type=int, default=7, help="which world (default: 7)")
@@ -107,62 +114,52 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--profile", default="demo", help="default: demo; one with a cue *speech*: clips with speech and music as well"
     )
+    demo.add_argument("--no-report", action="store_true", help="do not make report.html at the end")
 
-    caption = commands.add_parser(
-        "caption",
-        help="caption files of your own, here and now",
-        description="Caption media files and print each caption with the cues it rests on. Nothing is kept.",
-        parents=[shared],
-        allow_abbrev=False,
-    )
+
+def _caption(caption: argparse.ArgumentParser) -> None:
+    caption.description = "Caption media files and print each caption with the cues it rests on. Nothing is kept."
     caption.add_argument("files", nargs="+", metavar="FILE", help="video or audio files")
-    caption.add_argument("--profile", default="demo", help=f"default: demo; {profiles}")
-    caption.add_argument("--models", default="", metavar="PLACE", help=placed)
+    caption.add_argument("--profile", default="demo", help=f"default: demo; {PROFILE}")
+    caption.add_argument("--models", default="", metavar="PLACE", help=PLACE)
 
-    diff = commands.add_parser(
-        "diff",
-        help="compare two versions of a dataset",
-        description="Say which clips were added or removed, got another caption or ended otherwise, and why.",
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    diff.add_argument("dataset", metavar="DIR", help="the dataset's folder, as given to `earshot run --output`")
+
+def _diff(diff: argparse.ArgumentParser) -> None:
+    diff.description = "Say which clips were added or removed, got another caption or ended otherwise, and why."
+    diff.add_argument("dataset", metavar="DIR", help=DATASET)
     diff.add_argument("old", nargs="?", type=int, metavar="A", help="default: the version published before B")
     diff.add_argument("new", nargs="?", type=int, metavar="B", help="default: the current version")
     diff.add_argument("--examples", type=_count, default=5, metavar="N", help="clips shown of each kind (default: 5)")
     diff.add_argument("--json", action="store_true", help="for machines")
 
-    status = commands.add_parser(
-        "status",
-        help="say what a version of a dataset holds",
-        description="Print the summary of a published version from its manifest alone: how many clips ended how and "
-        "why, what each step took, and which run made it of what. It may be of any engine, and in a bucket.",
-        parents=[shared],
-        allow_abbrev=False,
+
+def _status(status: argparse.ArgumentParser) -> None:
+    status.description = (
+        "Print the summary of a published version from its manifest alone: how many clips ended how and why, what each "
+        "step took, and which run made it of what. It may be of any engine, and in a bucket."
     )
-    status.add_argument("dataset", metavar="DIR", help="the dataset's folder, as given to `earshot run --output`")
+    status.add_argument("dataset", metavar="DIR", help=DATASET)
     status.add_argument("version", nargs="?", type=int, metavar="N", help="default: the current version")
     status.add_argument("--json", action="store_true", help="for machines")
 
-    show = commands.add_parser(
-        "show",
-        help="say all that is known of one clip",
-        description="Print what became of one clip: its caption, the cues it rests on with their confidences, answers "
-        "that did not pass the checks, questions, and what it cost; or why it was rejected, or failed.",
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    one_clip.add_arguments(show)
 
-    gc = commands.add_parser(
-        "gc",
-        help="remove what no version of a dataset needs",
-        description="Say what no version of a dataset needs, and with --apply remove it; many small files of the store "
-        "are merged. A later run computes again what was removed, if it needs it.",
-        parents=[shared],
-        allow_abbrev=False,
+def _show(show: argparse.ArgumentParser) -> None:
+    show.description = (
+        "Print what became of one clip: its caption, the cues it rests on with their confidences, answers that did not "
+        "pass the checks, questions, and what it cost; or why it was rejected, or failed."
     )
-    gc.add_argument("dataset", metavar="DIR", help="the dataset's folder, as given to `earshot run --output`")
+    show.add_argument("dataset", metavar="DIR", help=DATASET)
+    show.add_argument("clip_id", metavar="CLIP_ID", help="as its source lists it, or as a report shows it")
+    show.add_argument("version", nargs="?", type=int, metavar="N", help="default: the current version")
+    show.add_argument("--json", action="store_true", help="for machines")
+
+
+def _gc(gc: argparse.ArgumentParser) -> None:
+    gc.description = (
+        "Say what no version of a dataset needs, and with --apply remove it; many small files of the store are merged. "
+        "A later run computes again what was removed, if it needs it."
+    )
+    gc.add_argument("dataset", metavar="DIR", help=DATASET)
     gc.add_argument(
         "--keep", type=int, metavar="N", help="only the N latest versions, and the current one; default: all"
     )
@@ -175,24 +172,21 @@ def parser() -> argparse.ArgumentParser:
     )
     gc.add_argument("--apply", action="store_true", help="do it; without, nothing is changed")
 
-    threshold = commands.add_parser(
-        "calibrate",
-        help="find the similarity below which captions are dropped",
-        description="Find the similarity of caption and sound below which captions are best dropped, by what people "
-        "said of some.",
-        parents=[shared],
-        allow_abbrev=False,
-    )
-    calibrate.add_arguments(threshold)
 
-    models = commands.add_parser(
-        "models",
-        help="bring a profile's models to one place, and try them out",
-        description="Bring the models that a profile names to one place, and try each out on one clip.",
-        epilog=MODELS_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def _calibrate(calibrate: argparse.ArgumentParser) -> None:
+    from beam_pipeline.calibrate import add_arguments
+
+    calibrate.description = (
+        "Find the similarity of caption and sound below which captions are best dropped, by what people said of some."
     )
+    add_arguments(calibrate)
+
+
+def _models(models: argparse.ArgumentParser) -> None:
+    models.description = "Bring the models that a profile names to one place, and try each out on one clip."
+    models.epilog, models.formatter_class = MODELS_EPILOG, argparse.RawDescriptionHelpFormatter
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared.add_argument("--verbose", action="store_true")
     steps = models.add_subparsers(dest="step", required=True, metavar="STEP")
     fetch = steps.add_parser(
         "fetch",
@@ -201,7 +195,7 @@ def parser() -> argparse.ArgumentParser:
         parents=[shared],
         allow_abbrev=False,
     )
-    fetch.add_argument("--profile", required=True, help=profiles)
+    fetch.add_argument("--profile", required=True, help=PROFILE)
     fetch.add_argument("--to", required=True, metavar="PLACE", help="a folder, or gs://bucket/folder")
     check = steps.add_parser(
         "check",
@@ -210,10 +204,9 @@ def parser() -> argparse.ArgumentParser:
         parents=[shared],
         allow_abbrev=False,
     )
-    check.add_argument("--profile", required=True, help=profiles)
-    check.add_argument("--models", default="", metavar="PLACE", help=placed)
+    check.add_argument("--profile", required=True, help=PROFILE)
+    check.add_argument("--models", default="", metavar="PLACE", help=PLACE)
     check.add_argument("--device", default="", choices=("auto", "cpu", "cuda"), help="instead of the rows' own")
-    return top
 
 
 def _count(text: str) -> int:
@@ -228,3 +221,21 @@ def _dollars(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise ValueError(f"{number} is no amount")
     return number
+
+
+# What each command is, in the order of a dataset's life, and what adds its arguments.
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "demo": ("make a small world of clips and caption it", _demo),
+    "caption": ("caption files of your own, here and now", _caption),
+    "models": ("bring a profile's models to one place, and try them out", _models),
+    "plan": ("say what a run would have to do, cue by cue", _plan),
+    "run": ("caption a set of clips", _run),
+    "status": ("say what a version of a dataset holds", _status),
+    "report": ("make one page of a dataset, to look at and listen to", report.add_arguments),
+    "show": ("say all that is known of one clip", _show),
+    "review": ("listen to clips and judge their captions", review.add_arguments),
+    "calibrate": ("find the similarity below which captions are dropped", _calibrate),
+    "export": ("write a dataset as a training reads it", export.add_arguments),
+    "diff": ("compare two versions of a dataset", _diff),
+    "gc": ("remove what no version of a dataset needs", _gc),
+}

@@ -10,11 +10,12 @@ import argparse
 import csv
 import json
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from apache_beam.io.filesystem import BeamIOError
@@ -28,8 +29,12 @@ from transforms import versions
 from transforms.avro import read_records
 from transforms.publish import OUTCOMES
 
+if TYPE_CHECKING:
+    from beam_pipeline.review.ratings import Review
+
 SIMILARITY = "similarity"
 WORDS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
+LEAST = 3  # hallucination of a good caption, of 5, where 5 is none
 RESAMPLES = 1000
 SHOWN = 16  # points of the curve in the terminal's table
 PICTURES = (".png", ".svg", ".pdf")
@@ -186,6 +191,20 @@ def read_ratings(path: Path, good_from: float = 3.0) -> list[Rating]:
             return [_rating(row, f"{path}, line {reader.line_num}", good_from) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: no ratings can be read from it: {error}") from None
+
+
+def rated(reviews: Iterable[Review]) -> list[Rating]:
+    """Returns reviews as ratings: good is a caption that corresponds and is not mostly made up.
+
+    That is, one whose hallucination was not rated 1 or 2, what FusionAudio counts as low. Words to change, and what
+    cannot be heard, make no caption bad: they are for whoever mends captions. What does not say whether the caption
+    corresponds is no rating.
+    """
+    return [
+        Rating(review.clip_id, review.corresponds and (review.hallucination or LEAST) >= LEAST, review.caption)
+        for review in reviews
+        if review.corresponds is not None
+    ]
 
 
 def _check_columns(columns: Sequence[str], path: Path) -> None:
@@ -382,14 +401,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DIR", help="the dataset's folder, as given to `earshot run --output`")
     parser.add_argument(
         "--ratings",
-        required=True,
-        type=Path,
         metavar="CSV",
         help="columns clip_id and good (1, yes, true, 0, no, false) or rating (a number), and caption if you like: "
-        "then what was said of another caption does not count. Of several raters of a clip most decide; a tie is bad",
+        "then what was said of another caption does not count. Or a folder of reviews (default: DIR/reviews, as "
+        "`earshot review` keeps them): there a caption is good that corresponds, unless its hallucination was rated 1 "
+        "or 2. Of several raters of a clip most decide; a tie is bad",
     )
     parser.add_argument(
-        "--good-from", type=float, default=3.0, metavar="R", help="the least rating that is good (default: 3)"
+        "--good-from", type=float, default=3.0, metavar="R", help="the least rating of a CSV that is good (default: 3)"
     )
     parser.add_argument(
         "--beta",
@@ -408,7 +427,7 @@ def main(options: argparse.Namespace) -> int:
     """Runs the command with the options of `add_arguments`; returns its exit status. Raises `ConfigError`."""
     if options.plot and options.plot.suffix.lower() not in PICTURES:
         raise ConfigError(f"--plot {options.plot}: its name has to end in one of {', '.join(PICTURES)}")
-    ratings = read_ratings(options.ratings, options.good_from)
+    ratings, said = _ratings(options)
     found = calibrate(options.dataset, ratings, options.beta, options.by)
     if options.plot:
         plot(found, options.plot)
@@ -416,4 +435,23 @@ def main(options: argparse.Namespace) -> int:
         print(json.dumps(asdict(found), indent=2))
     else:
         calibration_shown(found)
+        notice(said)
     return 0
+
+
+def _ratings(options: argparse.Namespace) -> tuple[list[Rating], str]:
+    """What was rated, and what whoever reads the result should know of it."""
+    from beam_pipeline.review.ratings import read_reviews, reviews_folder
+
+    if options.ratings and not os.path.isdir(options.ratings):
+        return read_ratings(Path(options.ratings), options.good_from), ""
+    folder = options.ratings or reviews_folder(options.dataset)
+    reviews = read_reviews(folder)
+    if not reviews:
+        raise ConfigError(
+            f"{folder}: there are no reviews; make some with `earshot review {options.dataset} --include-rejected`, "
+            "or name a CSV with --ratings"
+        )
+    if any(review.outcome == "rejected" for review in reviews):
+        return rated(reviews), ""
+    return rated(reviews), "no rejected caption was reviewed, so nothing is known of lower scores (--include-rejected)."

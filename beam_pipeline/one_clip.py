@@ -196,16 +196,8 @@ def _cost(outcome: Caption | Rejection) -> str:
     return spent + (f", {outcome.dollars:.5f} dollars" if outcome.dollars else "")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments."""
-    parser.add_argument("dataset", metavar="DIR", help="the dataset's folder, as given to `earshot run --output`")
-    parser.add_argument("clip_id", metavar="CLIP_ID", help="as its source lists it, or as a report shows it")
-    parser.add_argument("version", nargs="?", type=int, metavar="N", help="default: the current version")
-    parser.add_argument("--json", action="store_true", help="for machines")
-
-
 def main(options: argparse.Namespace) -> int:
-    """Runs the command with the options of `add_arguments`; returns its exit status. Raises `ConfigError`."""
+    """Runs the command with its options (`beam_pipeline.arguments`); returns its exit status. Raises `ConfigError`."""
     found = find(Dataset.open(options.dataset, options.version), options.clip_id)
     if options.json:
         print(json.dumps(found.as_json(), indent=2))

@@ -26,7 +26,11 @@ from beam_pipeline.calibrate import (
     some_points,
     verdicts,
 )
+from beam_pipeline.calibrate import (
+    rated as rated_by,
+)
 from beam_pipeline.config import ConfigError
+from beam_pipeline.review.ratings import Review, append
 from model_handlers.base import Item
 from transforms import versions
 from transforms.avro import avro_schema, to_record
@@ -272,3 +276,75 @@ def test_the_command_says_the_same_to_people_and_to_machines_and_draws(
     shown = capsys.readouterr().out
     assert f'[similarity]\ncue = "ears"\nleast = {threshold}' in shown
     assert "F1.05" in shown
+
+
+# --- reviews ---------------------------------------------------------------------------------------------------------
+
+
+def reviewed(root: str, good: Sequence[bool], folder: str = "reviews", outcome: str = "captions") -> Path:
+    """Reviews of the captions c0, c1 … as `earshot review` leaves them."""
+    for index, is_good in enumerate(good):
+        caption = f"Caption {index}."
+        append(Path(root, folder), Review("ann", f"c{index}", 1, outcome, caption, is_good, caption))  # type: ignore[arg-type]
+    return Path(root, folder)
+
+
+def test_a_caption_is_good_that_corresponds_and_is_not_mostly_made_up() -> None:
+    said = [(True, None), (True, 5), (True, 3), (True, 2), (True, 1), (False, 5), (False, None), (None, 5)]
+    reviews = [
+        Review("ann", f"c{index}", 1, "captions", "A dog.", corresponds, "A dog.", hallucination=hallucination)
+        for index, (corresponds, hallucination) in enumerate(said)
+    ]
+    ratings = rated_by(reviews)
+    assert [rating.good for rating in ratings] == [True, True, True, False, False, False, False]
+    assert {rating.caption for rating in ratings} == {"A dog."}
+
+
+def test_words_to_change_and_inaudible_ones_make_no_caption_bad() -> None:
+    review = Review("ann", "c", 1, "captions", "A red dog.", True, "A cat.", inaudible=("red",), detail=1)
+    assert rated_by([review]) == [Rating("c", True, "A red dog.")]
+
+
+def test_the_datasets_reviews_give_the_same_threshold_as_a_csv(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores, good = made(60)
+    root = publish(tmp_path / "data", scores)
+    assert main(options(root, "--json", "--ratings", str(rated(tmp_path / "ratings.csv", good)))) == 0
+    by_csv = json.loads(capsys.readouterr().out)
+    folder = reviewed(root, good)
+    for given in ((), ("--ratings", str(folder))):
+        assert main(options(root, "--json", *given)) == 0
+        assert json.loads(capsys.readouterr().out) == by_csv
+    assert main(options(root)) == 0
+    assert "nothing is known of lower scores" in " ".join(capsys.readouterr().out.split())
+    last = len(scores) - 1
+    append(folder, Review("ben", f"c{last}", 1, "rejected", f"Caption {last}.", good[last], "It."))
+    assert main(options(root)) == 0
+    assert "lower scores" not in " ".join(capsys.readouterr().out.split())
+
+
+def test_reviews_of_captions_that_were_written_anew_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = publish(tmp_path / "data", [0.1, 0.2, 0.3, 0.4])
+    folder = reviewed(root, [False, True, False, True])
+    append(folder, Review("ben", "c0", 1, "captions", "An older caption.", True, "An older caption."))
+    append(folder, Review("ben", "gone", 1, "captions", "Caption.", True, "Caption."))
+    assert main(options(root, "--json", "--beta", "1")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["rated"], found["good"], found["best"]["threshold"]) == (4, 2, 0.15)
+    assert found["left_out"] == {
+        "ratings of another caption than the clip now has": 1,
+        "ratings of clips without a caption in this version": 1,
+    }
+
+
+def test_without_reviews_it_is_said_how_to_make_some(tmp_path: Path) -> None:
+    root = publish(tmp_path / "data", [0.1, 0.2])
+    with pytest.raises(ConfigError, match="there are no reviews; make some with `earshot review"):
+        main(options(root))
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    with pytest.raises(ConfigError, match="there are no reviews"):
+        main(options(root, "--ratings", str(folder)))

@@ -128,7 +128,7 @@ def test_parameters_become_the_command_that_a_person_would_type() -> None:
     given = ["--profile=auto_acd", "--clips=gs://b/c.csv", "--output=gs://b/out", "--source_format=earshot"]
     rest = ["--preset=l4", "--retry_failed=true", f"--sdk_container_image={IMAGE}", "--template_location=gs://b/t.json"]
     command = arguments([*given, *rest, "--project=p", "--region=r", "--temp_location=gs://b/t"])
-    options, flags = parser().parse_known_args(command)
+    options, flags = parser(command).parse_known_args(command)
     assert (options.command, options.profile, options.source_format) == ("run", "auto_acd", "earshot")
     assert (options.preset, options.retry_failed, options.verbose) == ("l4", True, True)
     known: dict[str, Any] = beam_options(flags).get_all_options()

@@ -18,7 +18,7 @@ RUNNER = "--runner=DataflowRunner"
 
 def run_options() -> dict[str, argparse.Action]:
     """The options of ``earshot run`` that are a run's own, by the names of their parameters."""
-    [commands] = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    [commands] = [action for action in parser(["run"])._actions if isinstance(action, argparse._SubParsersAction)]
     left_out = ("help", "verbose")  # the log of a launch is for whoever looks for what went wrong: always verbose
     return {action.dest: action for action in commands.choices["run"]._actions if action.dest not in left_out}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,13 @@ FLAGS = [
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[object]:
     """A headless Chromium, of playwright's `Browser`."""
+    with launched() as browser:
+        yield browser
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """The same for as long as a context lasts."""
     from playwright.sync_api import sync_playwright
 
     names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
