@@ -88,8 +88,9 @@ def encoded(samples: np.ndarray, rate: int, form: SoundFormat, bit_rate: int = 6
         bit_rate: bits per second of an MP3.
     """
     container, codec, sample_format = _FORMATS[form]
+    samples = np.nan_to_num(samples).clip(-1, 1)  # damaged files have samples that no encoder takes
     if sample_format == "s16":
-        values = np.rint(samples.clip(-1, 1) * 32_767).astype(np.int16)[None]
+        values = np.rint(samples * 32_767).astype(np.int16)[None]
     else:
         values = samples.astype(np.float32)[None]
     file = io.BytesIO()

@@ -16,6 +16,7 @@ from rich.table import Table
 from beam_pipeline.config import ConfigError
 from beam_pipeline.dataset import Dataset
 from beam_pipeline.show import console, errors, plain
+from model_handlers.audio_embedding import embedding_of
 from model_handlers.synchronisation import heard_as
 from transforms.avro import from_record
 from transforms.publish import OUTCOMES, QA
@@ -24,7 +25,6 @@ from transforms.records import Caption, Cue, Failure, Item, Pair, Rejection
 Outcome = Caption | Rejection | Failure
 LEAST = "least"  # of the similarity that a profile asks for
 NEAR = 5  # ids that are named where none is right
-_EMBEDDING = 100  # letters without a space, from which on they are no text but a vector
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,16 @@ def _cues_table(cues: Iterable[Cue]) -> Table:
 def _cue_text(cue: Cue) -> str:
     if cue.skipped:
         return f"[dim]not applicable: {plain(cue.skipped)}[/]"
-    if all(len(item.text) > _EMBEDDING and " " not in item.text for item in cue.items):
-        return "[dim]an embedding[/]" if cue.items else ""
+    if _is_embedding(cue):
+        return "[dim]an embedding[/]"
     return "\n".join(_item_text(item) for item in cue.items)
+
+
+def _is_embedding(cue: Cue) -> bool:
+    try:
+        return bool(cue.items) and bool(embedding_of(cue.items).size)
+    except ValueError:
+        return False
 
 
 def _item_text(item: Item) -> str:

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from beam_pipeline.cli import main
 from beam_pipeline.one_clip import one_clip
 from beam_pipeline.run import Result, run
 from beam_pipeline.show import console
+from model_handlers.audio_embedding import embedding_item
 from tests.datasets import CLIPS, listed, profile, rows
 from transforms.records import Attempt, Caption, Clip, Cue, Item, Pair, Rejection, SoundEvent
 
@@ -82,7 +84,7 @@ def test_answers_that_did_not_pass_are_shown_with_the_complaint_and_the_price() 
 
 
 def test_events_questions_and_embeddings_are_shown_as_what_they_are() -> None:
-    cues = (Cue("a", "clap", "f", "m", (Item("Qx7+" * 60),)), Cue("a", "music", "f", "m", (), "nobody plays"))
+    cues = (Cue("a", "clap", "f", "m", (embedding_item(np.ones(512)),)), Cue("a", "music", "f", "m", (), "nobody plays"))
     caption = Caption(CLIP, "A dog barks.", "w", cues, events=(SoundEvent("a dog barks", ("tags", "sound")),))
     pair = Pair("a", "v", "", 1.0, None, "", (), "what", "choice", "What barks?", "a dog", ("a dog", "a cat"), (), "w")
     said = printed(caption, (pair,), {})

@@ -26,8 +26,8 @@ from beam_pipeline.report.figures import Figures
 from beam_pipeline.report.gallery import Exhibit, Media, Sample, exhibits
 from beam_pipeline.report.parts import Section, Table
 from beam_pipeline.report.sections import sections
-from beam_pipeline.review.figures import ReviewFigures, review_figures
-from beam_pipeline.review.ratings import read_reviews
+from beam_pipeline.review.figures import review_figures
+from beam_pipeline.review.ratings import InVersion, read_reviews, reviews_folder
 from beam_pipeline.show import errors
 from transforms.publish import DATASETS
 
@@ -71,11 +71,15 @@ def report(
     if "://" not in path and not Path(path).parent.is_dir():  # better said now than when all has been read
         raise ConfigError(f"{path}: the report cannot be written: there is no folder {Path(path).parent}")
     figures, sample = Figures(dataset.manifest), Sample(clips, seed)
+    reviewed = InVersion(read_reviews(reviews_folder(root)))
     for name in DATASETS:
         for row in _progress(dataset, name, quiet):
             figures.add(name, row)
             sample.add(name, row)
-    parts = sections(figures, dataset, _comparison(dataset) if compared else None, _reviews(root))
+            reviewed.add(name, row)
+    judged = reviewed.result().reviews
+    found = review_figures(judged) if judged else None
+    parts = sections(figures, dataset, _comparison(dataset) if compared else None, found)
     least = (dataset.manifest.get("similarity") or {}).get("least")
     with Excerpts(processes=2) as excerpts:
         shown = exhibits(sample, excerpts, MEDIA, least, quiet)
@@ -93,11 +97,6 @@ def _comparison(dataset: Dataset) -> compare.Comparison | None:
     """With the version that was published before; ``None`` for the first one."""
     before = [number for number in compare.published(dataset.root) if number < dataset.version]
     return compare.compare(dataset.root, before[-1], dataset.version) if before else None
-
-
-def _reviews(root: str) -> ReviewFigures | None:
-    found = read_reviews(FileSystems.join(root, "reviews"))
-    return review_figures(found) if found else None
 
 
 def page(dataset: Dataset, parts: Sequence[Section], shown: Sequence[Exhibit], most: int = BYTES) -> bytes:

@@ -144,10 +144,7 @@ def _is_embedding(cue: Cue) -> bool:
 
 
 def _shown_item(item: Item) -> ShownItem:
-    try:
-        text = heard_as(item) or item.text
-    except ValueError:  # a text that only begins like an evaluation of synchronisation
-        text = item.text
+    text = heard_as(item) or item.text
     score = item.score
     share = round(100 * score) if score is not None and 0 <= score <= 1 else None
     time = "" if item.start_s is None or item.end_s is None else f"{item.start_s:.1f}–{item.end_s:.1f} s"
