@@ -84,7 +84,8 @@ def test_answers_that_did_not_pass_are_shown_with_the_complaint_and_the_price() 
 
 
 def test_events_questions_and_embeddings_are_shown_as_what_they_are() -> None:
-    cues = (Cue("a", "clap", "f", "m", (embedding_item(np.ones(512)),)), Cue("a", "music", "f", "m", (), "nobody plays"))
+    clap = Cue("a", "clap", "f", "m", (embedding_item(np.full(64, 1 / 8)),))
+    cues = (clap, Cue("a", "music", "f", "m", (), "nobody plays"))
     caption = Caption(CLIP, "A dog barks.", "w", cues, events=(SoundEvent("a dog barks", ("tags", "sound")),))
     pair = Pair("a", "v", "", 1.0, None, "", (), "what", "choice", "What barks?", "a dog", ("a dog", "a cat"), (), "w")
     said = printed(caption, (pair,), {})
