@@ -148,6 +148,7 @@ def _show(show: argparse.ArgumentParser) -> None:
         "Print what became of one clip: its caption, the cues it rests on with their confidences, answers that did not "
         "pass the checks, questions, and what it cost; or why it was rejected, or failed."
     )
+    show.epilog = "An id that begins with a hyphen needs -- before it: earshot show out/ -- -abc_000010"
     show.add_argument("dataset", metavar="DIR", help=DATASET)
     show.add_argument("clip_id", metavar="CLIP_ID", help="as its source lists it, or as a report shows it")
     show.add_argument("version", nargs="?", type=int, metavar="N", help="default: the current version")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import logging
 import os
 import sys
@@ -16,10 +18,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, rest = parser(argv).parse_known_args(argv)
     verbose = getattr(options, "verbose", False)
     _quiet_libraries(verbose)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may know fewer characters than clips have
+    try:
+        return _done(options, rest, verbose)
+    except KeyboardInterrupt as stopped:
+        kept = str(stopped) or "; nothing of this run was published, and what it computed is kept for the next"
+        print(f"earshot: stopped{kept if options.command in ('run', 'demo') else ''}", file=sys.stderr)
+        return 130
+
+
+def _done(options: argparse.Namespace, rest: list[str], verbose: bool) -> int:
+    """Runs the command of `options`; what went wrong is one line, unless stack traces are wanted."""
     from beam_pipeline.commands import COMMANDS  # seconds, so not before the arguments are known to be right
     from beam_pipeline.config import ConfigError
     from beam_pipeline.run import RunError
-    from beam_pipeline.show import errors
+    from beam_pipeline.show import errors, plain
     from model_handlers.weights import ModelError
     from transforms.ingest import SourceError
 
@@ -27,22 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if rest and options.command not in ("run", "plan"):
             raise ConfigError(f"unknown option {rest[0]}")
         return COMMANDS[options.command](options, rest)
-    except (ConfigError, SourceError, ModelError) as error:
+    except (ConfigError, SourceError, ModelError, RunError) as error:
         if verbose:
             raise
-        errors.print(f"earshot: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return 2
-    except RunError as error:
-        if verbose:
-            raise
-        errors.print(f"earshot: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt as stopped:
-        kept = str(stopped) or "; nothing of this run was published, and what it computed is kept for the next"
-        errors.print(
-            f"earshot: stopped{kept if options.command in ('run', 'demo') else ''}", style="red", soft_wrap=True
-        )
-        return 130
+        errors.print(f"[red]earshot: {plain(str(error))}[/]", highlight=False, soft_wrap=True)
+        return 1 if isinstance(error, RunError) else 2
 
 
 def _quiet_libraries(verbose: bool) -> None:

@@ -67,12 +67,17 @@ def _plan(options: argparse.Namespace, flags: list[str]) -> int:
     return 0
 
 
+def whole_path(path: str) -> str:
+    """A path that means the same from any folder, as records have to: what reads them may run elsewhere."""
+    return path if not path or "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
 def _source(options: argparse.Namespace) -> ClipSource:
     return ClipSource(
-        options.clips,
+        whole_path(options.clips),
         kind=options.source_format,
-        media=options.media,
-        class_labels=options.class_labels,
+        media=whole_path(options.media),
+        class_labels=whole_path(options.class_labels),
         limit=options.limit,
     )
 
@@ -115,12 +120,18 @@ def _caption(options: argparse.Namespace, _: list[str]) -> int:
     return status
 
 
+MOST_REPORTED = 200_000  # clips of a run that ends with a report: reading more takes minutes
+
+
 def _report(result: Result, unwanted: bool) -> None:
     """Makes the page of what a run has published. A page that cannot be made costs no run."""
     from beam_pipeline.report.build import report
     from beam_pipeline.show import console, errors, plain
 
     if unwanted or result.unchanged:
+        return
+    if result.manifest["counts"]["clips_in"] > MOST_REPORTED:
+        console.print(f"   report: earshot report {plain(result.root)} makes it", highlight=False, soft_wrap=True)
         return
     try:
         path = report(result.root, result.version)

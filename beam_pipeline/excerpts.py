@@ -6,6 +6,7 @@ Media files are hostile, so they are decoded as in a run: by another process, un
 from __future__ import annotations
 
 import io
+from contextlib import ExitStack
 from typing import Literal, Self, get_args
 
 import av
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from model_handlers.views import Audio, Moments, MomentsView, View
+from transforms import remote
 from transforms.cues import duration_s
 from transforms.decoder import Decoder
 from transforms.fetch import open_media
@@ -26,11 +28,27 @@ _FORMATS = {"mp3": ("mp3", "libmp3lame", "fltp"), "flac": ("flac", "flac", "s16"
 MEDIA_TYPES = {"mp3": "audio/mpeg", "flac": "audio/flac", "wav": "audio/wav"}
 
 
-class Excerpts:
-    """Opens clips; to be closed, or used as a context. Safe to use from many threads."""
+class NotFetched(MediaError):
+    """The file did not come; `unreachable`, if that is for want of its server and not of the file."""
 
-    def __init__(self, processes: int = 1, limits: Limits | None = None) -> None:
-        self._decoder = Decoder(limits, processes)
+    def __init__(self, message: str, retryable: bool, unreachable: bool) -> None:
+        super().__init__(message, retryable)
+        self.unreachable = unreachable
+
+
+class Excerpts:
+    """Opens clips; to be closed, or used as a context. Safe to use from many threads.
+
+    Args:
+        processes: that decode.
+        limits: of what is decoded.
+        patience: with files far away.
+    """
+
+    def __init__(
+        self, processes: int = 1, limits: Limits | None = None, patience: remote.Patience = remote.PATIENT
+    ) -> None:
+        self._decoder, self._patience = Decoder(limits, processes), patience
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +64,7 @@ class Excerpts:
         """The clip's sound, mono: float32 in [-1, 1], shape (samples,); ``None`` where it has none.
 
         Raises:
-            MediaError: the file is not there, or cannot be decoded.
+            MediaError: the file is not there, or cannot be decoded; `NotFetched` where it did not come.
         """
         found = self._decoded(clip, Audio(rate))
         assert found is None or isinstance(found, np.ndarray)
@@ -71,7 +89,13 @@ class Excerpts:
         return found.times_s.tolist(), file.getvalue()
 
     def _decoded(self, clip: Clip, view: View) -> object:
-        with open_media(clip.uri) as path:
+        with ExitStack() as opened:
+            try:
+                path = opened.enter_context(open_media(clip.uri, patience=self._patience))
+            except MediaError as error:
+                cause = error.__cause__
+                unreachable = isinstance(cause, remote.RemoteError) and not isinstance(cause, remote.Missing)
+                raise NotFetched(str(error), error.retryable, unreachable) from error
             try:
                 return self._decoder.submit(path, clip.media_start_s, duration_s(clip), view).result()
             except NoTrack:
@@ -109,4 +133,4 @@ def encoded(samples: np.ndarray, rate: int, form: SoundFormat, bit_rate: int = 6
 
 
 assert set(get_args(SoundFormat)) == set(_FORMATS)
-__all__ = ["MEDIA_TYPES", "Excerpts", "MediaError", "SoundFormat", "encoded"]
+__all__ = ["MEDIA_TYPES", "Excerpts", "MediaError", "NotFetched", "SoundFormat", "encoded"]

@@ -54,19 +54,19 @@ def find(dataset: Dataset, clip_id: str) -> Found:
     Raises:
         ConfigError: the version has no such clip; the message names ids that are nearly it.
     """
+    failures: list[Outcome] = []  # several, where the source lists it again and again
     outcomes: list[Outcome] = []
     near: list[str] = []
-    for name, record in OUTCOMES.items():
-        if name == "rejected" and outcomes:
-            continue  # a clip ends once; what its source lists again is among the failures
-        for row in _shown(dataset, name):
+    for name in ("failed", "rejected", "captions"):  # the smallest files first
+        for row in () if outcomes else _shown(dataset, name):
             known = row["clip"]["clip_id"]
             if known == clip_id:
-                outcomes.append(from_record(record, row))
-                if name != "failed":
-                    break
-            elif not outcomes and len(near) < 1000 and _is_near(known, clip_id):
+                (failures if name == "failed" else outcomes).append(from_record(OUTCOMES[name], row))
+                if outcomes:
+                    break  # a clip ends once, but for its failures
+            elif len(near) < 1000 and _is_near(known, clip_id):
                 near.append(known)
+    outcomes += failures
     if not outcomes:
         raise ConfigError(f"{dataset.root}, version {dataset.version}: no clip {clip_id!r}{_advice(clip_id, near)}")
     pairs = (row for row in _shown(dataset, QA) if row["clip_id"] == clip_id)
@@ -74,9 +74,9 @@ def find(dataset: Dataset, clip_id: str) -> Found:
 
 
 def _shown(dataset: Dataset, name: str) -> Iterator[dict[str, Any]]:
-    total = dataset.count(name)
-    rows = dataset.rows(name)
-    return iter(track(rows, f"looking through {name}", total, console=errors, transient=True)) if total else rows
+    rows, hidden = dataset.rows(name), not errors.is_terminal
+    what = f"looking through {name}"
+    return iter(track(rows, what, dataset.count(name), console=errors, transient=True, disable=hidden))
 
 
 def _is_near(known: str, wanted: str) -> bool:
@@ -87,7 +87,7 @@ def _advice(wanted: str, near: list[str]) -> str:
     within = [known for known in near if wanted.lower() in known.lower()]
     named = [*within, *get_close_matches(wanted, near, NEAR)]
     chosen = list(dict.fromkeys(named))[:NEAR]
-    return f"; there is {', '.join(chosen)}" if chosen else ""
+    return f"; there is {', '.join(map(repr, chosen))}" if chosen else ""
 
 
 def one_clip(outcome: Outcome, pairs: Iterable[Pair] = (), manifest: dict[str, Any] | None = None) -> None:
@@ -134,9 +134,17 @@ def _attempts_shown(outcome: Caption | Rejection) -> None:
 
 
 def _cues_table(cues: Iterable[Cue]) -> Table:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = _table()
     for cue in cues:
         table.add_row(f"[cyan]{plain(cue.name)}[/]", _cue_text(cue), f"[dim]{plain(cue.model)}[/]")
+    return table
+
+
+def _table() -> Table:
+    """A table that shows all that is in it, however narrow the terminal."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for _ in range(3):
+        table.add_column(overflow="fold")
     return table
 
 
@@ -156,8 +164,7 @@ def _is_embedding(cue: Cue) -> bool:
 
 
 def _item_text(item: Item) -> str:
-    said = heard_as(item) or item.text
-    text = plain(said if len(said) <= 100 else f"{said[:97]}...")
+    text = plain(heard_as(item) or item.text)
     score = "" if item.score is None else f" ({item.score:.2f})"
     return text + score + (f" [dim]{item.start_s:.1f}–{item.end_s:.1f} s[/]" if _has_times(item) else "")
 
@@ -183,7 +190,7 @@ def _facts_table(outcome: Outcome, manifest: dict[str, Any]) -> Table:
     if not isinstance(outcome, Failure):
         rows["similarity"] = _similarity(outcome.similarity, manifest)
         rows["cost"] = _cost(outcome)
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = _table()
     for name, value in rows.items():
         if value:
             table.add_row(f"[dim]{name}[/]", plain(value))

@@ -100,6 +100,6 @@ def embedding_of(items: Items) -> np.ndarray:
         vector = np.frombuffer(packed, "<f2").astype(np.float32)
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"{items[0].text[:40]!r} is no embedding: {error}") from error
-    if not abs(float(np.linalg.norm(vector)) - 1) < _ROUNDING:
+    if not (np.isfinite(vector).all() and abs(float(np.linalg.norm(vector)) - 1) < _ROUNDING):
         raise ValueError(f"{items[0].text[:40]!r} is no embedding: its length is not 1")
     return vector

@@ -60,7 +60,7 @@ def test_a_clip_that_is_not_there_is_one_line_with_ids_like_it(
 ) -> None:
     assert main(["show", result.root, "demo4321_0000"]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "no clip 'demo4321_0000'; there is demo4321_0000" in said
+    assert "no clip 'demo4321_0000'; there is 'demo4321_0000" in said
 
 
 CLIP = Clip("a", "file.mp4", 1.0, None, video_id="v")
@@ -104,3 +104,16 @@ def test_text_from_outside_cannot_forge_what_the_terminal_shows() -> None:
     assert "\x1b" not in capture.get()
     assert "\x07" not in capture.get()
     assert capture.get().count("[bold red]rejected:[/]") >= 5
+
+
+def test_an_id_that_begins_with_a_hyphen_is_found_after_two(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", result.root, "--", "-abc_000010"]) == 2
+    assert "no clip '-abc_000010'" in capsys.readouterr().err
+
+
+def test_what_a_message_quotes_from_clips_cannot_steer_the_terminal(
+    result: Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", result.root, "\x1b[31mevil\x1b]0;title\x07"]) == 2
+    assert "\x1b" not in (said := capsys.readouterr().err)
+    assert "\\x1b[31mevil" in said
