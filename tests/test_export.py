@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -130,6 +131,66 @@ def test_a_folder_with_something_in_it_is_left_alone(root: str, tmp_path: Path) 
     assert run(root, "csv", tmp_path / "empty") == 0
 
 
+def test_a_link_to_an_empty_folder_is_followed(root: str, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/empty").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk/empty")
+    assert run(root, "csv", tmp_path / "out") == 0
+    assert (tmp_path / "out").is_symlink()
+    assert {path.name for path in (tmp_path / "disk").iterdir()} == {"empty"}
+    assert set(content(tmp_path / "disk/empty")) == {"train.csv", "test.csv", "README.md"}
+    with pytest.raises(ConfigError, match="already"):
+        export(root, "csv", str(tmp_path / "out"))
+
+
+def test_a_mount_point_is_refused_before_anything_is_done() -> None:
+    with (
+        pytest.raises(ConfigError, match="a file system is mounted there; give a folder in it"),
+        made_whole("/proc"),
+    ):
+        pytest.fail("it began")
+
+
+def test_a_whole_export_that_cannot_take_its_name_is_kept(root: str, tmp_path: Path) -> None:
+    def made() -> None:
+        with made_whole(str(tmp_path / "out")) as folder:
+            (folder / "first").write_text("first")
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out/thesis.txt").write_text("precious")
+
+    with pytest.raises(ConfigError, match=r"the export is whole, in .*out\.part"):
+        made()
+    assert set(content(tmp_path / "out.part")) == {"first"}
+    assert set(content(tmp_path / "out")) == {"thesis.txt"}
+    (tmp_path / "out/thesis.txt").unlink()
+    with pytest.raises(ConfigError, match="there is something already"):  # the next one does not take it away
+        export(root, "csv", str(tmp_path / "out"))
+    assert set(content(tmp_path / "out.part")) == {"first"}
+
+
+def test_the_dataset_is_named_after_its_folder(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    assert run(".", "csv", tmp_path / "out") == 0
+    assert "\n# data\n" in (tmp_path / "out/README.md").read_text()
+
+
+def test_a_split_that_was_asked_for_and_is_empty_is_said(
+    root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "csv", tmp_path / "one", "--split", "validation", "--split", "train") == 1
+    assert "--split validation: version 1 has no caption to export in it" in capsys.readouterr().err
+    assert set(content(tmp_path / "one")) == {"train.csv", "README.md"}
+    assert run(root, "csv", tmp_path / "two", "--split", "train", "--split", "test") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_split_does_not_swallow_the_dataset(root: str, tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser("earshot export")
+    add_arguments(parser)
+    options = parser.parse_args(["--to", "csv", "--output", str(tmp_path / "out"), "--split", "train", root])
+    assert (options.dataset, options.split) == (root, ["train"])
+
+
 def test_a_place_that_cannot_be_written_is_said(root: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
@@ -210,8 +271,6 @@ def test_the_command_says_what_came_out_to_people_and_to_machines(
 
 
 def test_help_says_how_to_load_every_form(capsys: pytest.CaptureFixture[str]) -> None:
-    import argparse
-
     parser = argparse.ArgumentParser("earshot export")
     add_arguments(parser)
     with pytest.raises(SystemExit):

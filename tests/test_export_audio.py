@@ -187,6 +187,20 @@ def test_an_export_in_which_no_sound_could_be_read_says_so_by_its_status(tmp_pat
     assert run(root, "csv", tmp_path / "text") == 0
 
 
+@pytest.mark.parametrize(("form", "more"), [("csv", ["--audio", "wav"]), ("lhotse", [])])
+@pytest.mark.parametrize("uri", ["clips/gone.wav", "clips/gone.tar#offset=512&length=9&name=../a.wav"])
+def test_a_file_that_is_gone_is_named_with_its_whole_path(
+    uri: str, form: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = publish(tmp_path / "data", 1, [caption(Clip("a", uri))])
+    monkeypatch.chdir(tmp_path)
+    assert run(root, form, tmp_path / "out", *more) == 1
+    if "#" not in uri:
+        assert f"no such file: {tmp_path}/clips/gone.wav" in left_out(tmp_path / "out")["a"]
+    elif form == "csv":
+        assert f"no such file: {tmp_path}/clips/gone.tar" in left_out(tmp_path / "out")["a"]
+
+
 def test_hostile_ids_write_no_file_outside(tmp_path: Path) -> None:
     sound = str(tone(tmp_path / "one.wav", 0.1))
     rows = [caption(Clip(clip_id, sound)) for clip_id in IDS]

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from beam_pipeline.export.card import models_of, said
 from beam_pipeline.export.licences import UNKNOWN, licence_of
 from beam_pipeline.review.ratings import Review, append
-from tests.exporting import TEXTS, caption, clip, publish, run
+from tests.exporting import TEXTS, caption, clip, pairs_of, publish, run
 
 EVIL = "x](http://evil) <img src=x onerror=alert(1)> **b** http://evil.example www.evil.example a@evil.example `c` | d"
 
@@ -68,6 +68,29 @@ def test_every_model_of_the_profiles_is_in_the_list(profile: str) -> None:
     assert names
     for name in names:
         assert licence_of(name).source != "not in Earshot's list", name
+
+
+@pytest.mark.parametrize(
+    ("model", "restricted"),
+    [
+        ("nvidia/audio-flamingo-3@main", True),
+        ("nvidia/audio-flamingo-2-0.5B", True),
+        ("nvidia/music-flamingo-hf", True),
+        ("/models/nvidia/audio-flamingo-3-hf", True),
+        ("/home/ann@lab/nvidia/music-flamingo-2601-hf/", True),
+        ("file:///models/nvidia/audio-flamingo-3-hf", True),
+        ("/models/Qwen/Qwen2.5-VL-7B-Instruct", False),
+        ("gpt-4.1-mini", False),
+        ("gpt-3.5-turbo", False),
+    ],
+)
+def test_models_are_known_by_their_family_and_in_a_local_folder(model: str, restricted: bool) -> None:
+    licence = licence_of(model)
+    assert (licence.restricted, licence.source == "not in Earshot's list") == (restricted, False)
+
+
+def test_open_weights_are_no_service() -> None:
+    assert licence_of("gpt-oss-120b").name == licence_of("openai/gpt-oss-20b@main").name == UNKNOWN
 
 
 def test_a_name_that_only_begins_like_a_known_one_is_unknown() -> None:
@@ -143,6 +166,59 @@ def test_the_configs_name_what_is_there(tmp_path: Path) -> None:
     assert head(card)["language"] == ["en"]
 
 
+def test_the_card_tells_no_path_but_says_that_the_rows_do(tmp_path: Path) -> None:
+    secret = "/home/ann/unpublished"
+    facts = {
+        "source": {"clips": f"{secret}/clips.csv"},
+        "split_rule": {"test": 0.02, "benchmarks": {"audiocaps": f"{secret}/captions.csv"}},
+    }
+    rows = [caption(clip("a"))]
+    root = publish(tmp_path / "data", 1, rows, **facts)
+    for form in ("jsonl", "auto_acd"):
+        assert run(root, form, tmp_path / form) == 0
+        card = (tmp_path / form / "README.md").read_text(encoding="utf-8")
+        assert secret not in card
+        assert "| clips | clips.csv |" in card
+        assert "audiocaps: captions.csv" in card
+        assert ("Rows hold `uri` and `origin`" in card) is (form == "jsonl")
+
+
+@pytest.mark.parametrize("sync", [None, {"cue": "synchronisation", "required_hits": 1}])
+def test_the_card_tells_of_the_sync_filter_where_there_was_one(sync: dict[str, Any] | None, tmp_path: Path) -> None:
+    card = made(tmp_path, filters={"silence": None, "sync": sync})
+    assert ("sound does not belong to the picture" in card) is (sync is not None)
+
+
+def test_the_card_says_that_only_known_models_are_marked(tmp_path: Path) -> None:
+    assert "Only models that it knows are marked" in made(tmp_path, model="me/model@1")
+
+
+def test_questions_that_nobody_checked_are_no_clips_of_the_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [caption(clip("a")), caption(clip("b"))]
+    root = publish(tmp_path / "data", 1, rows, pairs_of(rows))
+    append(tmp_path / "data/reviews", Review("ada", "a", 1, "captions", "A dog barks.", True, "A fox barks."))
+    assert run(root, "jsonl", tmp_path / "out", "--questions") == 0
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "Questions that are not here: 2, about clips whose captions people corrected" in card
+    assert "left_out.csv" not in card
+    assert not (tmp_path / "out/left_out.csv").exists()
+    assert "questions left out, because the caption of their clip was corrected: 2" in capsys.readouterr().out
+
+
+def test_an_interval_without_width_is_not_published_as_one(tmp_path: Path) -> None:
+    root = publish(tmp_path / "data", 1, [caption(clip(name)) for name in ("a", "b")])
+    for name in ("a", "b"):
+        one = Review("ada", name, 1, "captions", "A dog barks.", True, "A dog barks.", hallucination=5)
+        append(tmp_path / "data/reviews", one)
+    assert run(root, "csv", tmp_path / "out") == 0
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "| words that were changed | 0.000 | all the same | 2 |" in card
+    assert "| hallucination, 1 to 5, 5 is none | 5.000 | all the same | 2 |" in card
+    assert "| captions that correspond | 1.000 | 0.342 to 1.000 | 2 |" in card
+
+
 def test_figures_and_reviews_are_on_the_card(tmp_path: Path) -> None:
     rows = [caption(clip(name), "A dog's bark.", "test") for name in ("a", "b")]
     root = publish(tmp_path / "data", 1, [*rows, caption(clip("c"), "Two cats hiss.")], prompt="demo-1")
@@ -158,5 +234,6 @@ def test_figures_and_reviews_are_on_the_card(tmp_path: Path) -> None:
     assert "Vocabulary: 6 different words" in card
     assert "| reviewed as not corresponding | 1 |" in card
     assert "1 person listened to 2 clips." in card
+    assert "the corrected one here, also where the one that was written did not correspond" in card
     assert "| captions that correspond | 0.500 |" in card
     assert "| its prompt | demo-1 |" in card

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import webdataset
 
 from beam_pipeline.export.records import caption_columns, key_of
 from beam_pipeline.export.text import _NO_COLUMNS
-from tests.exporting import IDS, by_id, expected, expected_pairs, hostile, pairs_of, plain, publish, run
+from model_handlers.base import Item
+from tests.exporting import IDS, by_id, expected, expected_pairs, hostile, pairs_of, plain, publish, run, tone
+from transforms.records import Caption, Clip, Cue
 
 AS_IT_IS: dict[str, Any] = {"keep_default_na": False}
 
@@ -197,6 +200,29 @@ def test_fusion_audio_is_a_list_of_instructions(root: str, tmp_path: Path) -> No
     assert [it["output"] for it in questions] == [row["answer"] for row in wanted]
     assert questions[0]["task"] == "Open-ended questions"
     assert questions[1]["instruction"] == f"Which?\n(a) a cat\n(b) {wanted[1]['answer']}\n(c) a car"
+
+
+def test_numbers_that_json_has_not_are_null(tmp_path: Path) -> None:
+    sound = str(tone(tmp_path / "one.wav"))
+    of = Clip("a", sound, end_s=None)
+    cues = (Cue("a", "tags", "t", "m", (Item("dog", float("inf")),)),)
+    root = publish(tmp_path / "data", 1, [Caption(of, "A dog.", "w", cues, "train", similarity=float("nan"))])
+    for form in ("jsonl", "lhotse", "csv"):
+        assert run(root, form, tmp_path / form) == 0
+    row = _strict((tmp_path / "jsonl/train.jsonl").read_text())
+    assert (row["similarity"], row["cues"][0]["items"][0]["score"]) == (None, None)
+    assert (row["caption"], row["end_s"]) == ("A dog.", None)
+    cut = _strict(gzip.decompress((tmp_path / "lhotse/cuts.jsonl.gz").read_bytes()).decode())
+    assert cut["supervisions"][0]["custom"]["similarity"] is None
+    table = pandas.read_csv(tmp_path / "csv/train.csv", na_values={"similarity": [""]}, **AS_IT_IS)
+    assert table["similarity"].dtype == float
+
+
+def _strict(text: str) -> Any:
+    def refuse(name: str) -> None:
+        pytest.fail(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 def _none(value: Any) -> Any:

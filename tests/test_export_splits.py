@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from beam_pipeline.config import ConfigError
-from beam_pipeline.export.export import NO_SOUND, UNCHECKED, export
+from beam_pipeline.export.export import NO_SOUND, export
 from beam_pipeline.export.splits import NOT_CORRESPONDING, Splits, judged
 from beam_pipeline.review.ratings import Review, append
 from tests.exporting import caption, clip, expected, pairs_of, publish
@@ -42,18 +42,27 @@ YES, NO, FIXED = review("a"), review("a", False), review("a", True, "A fox barks
         ([NO], ""),
         ([FIXED], "A fox barks."),
         ([replace(FIXED, corresponds=None)], "A fox barks."),  # who corrects says that the rest is right
+        ([replace(FIXED, corresponds=False)], "A fox barks."),  # what was rewritten is used, whatever was answered
+        ([replace(NO, corrected=f" {NOW}\n")], ""),  # no word is another
+        ([replace(NO, corrected=" ")], ""),
         ([replace(YES, corresponds=None)], None),
         ([review("a", True, "  ")], ""),  # no word was left
         ([review("a", True, " A fox. \ud83d")], "A fox. ?"),
         ([YES, later(NO, 1)], ""),  # a tie
         ([YES, later(NO, 1), later(FIXED, 2, "cy")], "A fox barks."),
         ([FIXED, later(YES, 1), later(NO, 2, "cy")], NOW),  # the latest who said yes
+        ([YES, later(replace(FIXED, corresponds=False), 1)], "A fox barks."),
+        ([NO, later(replace(FIXED, corresponds=False), 1)], ""),
         # Of another caption than the clip has now:
         ([replace(FIXED, caption="Old.")], "A fox barks."),
         ([replace(YES, caption="Old.", corrected="Old.")], "Old."),
         ([replace(NO, caption="Old.", corrected="Old.")], None),
         ([replace(FIXED, caption="Old."), later(NO, 1)], ""),  # what is said of the new one decides
         ([replace(NO, caption="Older."), later(replace(FIXED, caption="Old."), 1)], "A fox barks."),
+        # Of one person, who heard the clip with its old caption and with its new one:
+        ([replace(FIXED, caption="Old."), later(NO, 1, "ada")], ""),
+        ([replace(NO, caption="Old.", corrected="Old."), later(YES, 1, "ada")], NOW),
+        ([YES, later(replace(NO, caption="Newer.", corrected="Newer."), 1, "ada")], NOW),
     ],
 )
 def test_what_people_say_decides_which_text_is_taken(reviews: list[Review], text: str | None) -> None:
@@ -121,6 +130,15 @@ def test_reviewed_clips_are_the_test_split_and_nothing_of_their_videos_is_traine
     assert text.splitlines()[1:] == [f'"c1","c","test","/nowhere/2.mp4","{NOT_CORRESPONDING}"']
 
 
+def test_a_rewritten_caption_is_used_though_the_one_shown_did_not_correspond(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "data", review("a1", False, "A fox barks.", video_id="a"), review("c1", False))
+    rows = exported(root, tmp_path / "out")
+    assert {"caption": "A fox barks.", "original_caption": NOW, "split": "test"}.items() <= rows["a1"].items()
+    assert rows["a2"]["split"] == "held_out"  # of its video
+    assert "c1" not in rows
+    assert '"a1"' not in (tmp_path / "out/left_out.csv").read_text()
+
+
 def test_questions_go_with_their_clip_and_not_with_a_caption_that_was_corrected(tmp_path: Path) -> None:
     root = dataset(
         tmp_path / "data", review("a1", True, "A fox barks.", video_id="a"), review("b1"), review("c1", False)
@@ -133,7 +151,7 @@ def test_questions_go_with_their_clip_and_not_with_a_caption_that_was_corrected(
         **{"d1": "benchmark", "e1": "train", "e2": "train"},
     }
     assert all(path.stem == f"qa_{json.loads(line)['split']}" for path in files for line in path.open())
-    assert found.tally.left_out == {NOT_CORRESPONDING: 1, UNCHECKED: 2}
+    assert (found.tally.left_out, found.tally.unchecked) == ({NOT_CORRESPONDING: 1}, 2)
     assert found.tally.pairs.total() == len(rows) == 16
 
 
@@ -151,6 +169,18 @@ def test_reviews_outlive_a_rerun(tmp_path: Path) -> None:
         "a2": ("test", NOW, "Some animal barks."),  # what somebody approved
         "b1": ("held_out", "Some animal barks.", ""),  # nobody has judged that one
     }
+
+
+def test_an_earlier_version_is_exported_with_what_was_said_of_it_though_a_later_one_was_reviewed(
+    tmp_path: Path,
+) -> None:
+    newer = "Some animal barks."
+    root = dataset(tmp_path / "data", review("a1", True, "A fox barks."), review("b1", False))
+    for one in (review("a1", False, newer, newer, version=2), review("b1", True, newer, newer, version=2)):
+        append(tmp_path / "data/reviews", one)
+    rows = exported(root, tmp_path / "out")
+    assert (rows["a1"]["split"], rows["a1"]["caption"]) == ("test", "A fox barks.")
+    assert "b1" not in rows
 
 
 def test_reviews_may_be_left_aside(tmp_path: Path) -> None:

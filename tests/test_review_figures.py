@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 from scipy.stats import binomtest
 
+from beam_pipeline.report.of_reviews import reviews as report_of
+from beam_pipeline.report.parts import Table
 from beam_pipeline.review.figures import Share, alpha, distance, resampled, review_figures, wilson
 from beam_pipeline.review.ratings import Review
 from beam_pipeline.review.table import NAMES, PUBLISHED, figures_table, rows
@@ -21,10 +23,10 @@ def said(clip_id: str, rater: str = "ann", **what: object) -> Review:
 
 
 def test_four_captions_by_hand() -> None:
-    cues = (("tags", True), ("place", False), ("objects", True), ("label", True))
+    cues = (("audio_tags", True), ("place", False), ("objects", True), ("image_label", True))
     figures = review_figures(
         [
-            said("a", detail=3, hallucination=5, cues=(*cues, ("speech", True))),
+            said("a", detail=3, hallucination=5, cues=(*cues, ("audio_caption", True), ("speech", True))),
             said("b", corrected="A brown dog barks.", detail=2, hallucination=3, cues=cues),
             said("c", corresponds=False, inaudible=("red",), detail=1, hallucination=1),
             said("d", corrected="a RED dog, barks loudly", hallucination=2, inaudible=("red dog", "loudly")),
@@ -39,7 +41,8 @@ def test_four_captions_by_hand() -> None:
     }
     assert found == {
         "corresponds": (0.75, 4),
-        "modified_words": (0.1, 4),  # two of twenty: red → brown, and loudly; case and commas are no words
+        # Two of fifteen: red → brown, and loudly; case and commas are no words, and of c's words nothing was said.
+        "modified_words": (0.1333, 3),
         "inaudible_words": (0.2, 4),  # one and three of twenty
         "inaudible_captions": (0.5, 4),
         "detail": (2.0, 3),
@@ -49,13 +52,63 @@ def test_four_captions_by_hand() -> None:
         "four_cues": (0.5, 2),  # a has four, b three; of c and d no cue was judged
     }
     assert {name: (share.value, share.count) for name, share in figures.cues.items()} == {
-        "tags": (1.0, 2),
+        "audio_tags": (1.0, 2),
         "place": (0.0, 2),
         "objects": (1.0, 2),
-        "label": (1.0, 2),
+        "image_label": (1.0, 2),
+        "audio_caption": (1.0, 1),
         "speech": (1.0, 1),
     }
     assert set(figures.agreement.values()) == {None}
+
+
+def test_who_refuses_a_caption_and_changes_no_word_does_not_make_the_rate_of_changes_better() -> None:
+    changed = said("a", corrected="A brown dog barks loudly.", corresponds=False)
+    refused = [said(f"r{index}", corresponds=False) for index in range(9)]
+    found = review_figures([changed, *refused]).modified_words
+    assert found is not None
+    assert (found.value, found.count) == (0.2, 1)
+    found = review_figures([changed, said("b"), said("c", corresponds=None)]).modified_words
+    assert found is not None
+    assert (found.value, found.count) == (pytest.approx(1 / 15), 3)
+    assert review_figures(refused).modified_words is None
+
+
+def test_only_the_papers_six_cues_can_be_four_right_ones() -> None:
+    six = ("image_caption", "objects", "image_label", "place", "audio_tags", "audio_caption")
+    others = tuple((name, True) for name in ("speech", "music", "labels", "video"))
+    assert review_figures([said("a", cues=(*others, *((name, False) for name in six)))]).four_cues == Share(
+        0.0, *wilson(0.0, 1), 1
+    )
+    too_few = said("b", cues=(*others, *((name, True) for name in six[:3])))
+    assert review_figures([too_few]).four_cues is None
+    assert review_figures([too_few, said("a", cues=tuple((name, True) for name in six[:4]))]).four_cues == Share(
+        1.0, *wilson(1.0, 1), 1
+    )
+
+
+def test_an_interval_without_a_width_is_not_shown_as_one() -> None:
+    reviews = [said("a", detail=3, corresponds=True, corrected="A red fox barks loudly.")]
+    shown = {row.name: row.interval for row in rows(review_figures(reviews))}
+    assert shown[NAMES["detail"]] == shown[NAMES["modified_words"]] == "–"
+    assert shown[NAMES["corresponds"]] == "0.207 to 1.000"
+    section = report_of(review_figures(reviews))
+    assert section is not None
+    tables = [part for part in section.parts if isinstance(part, Table)]
+    found = {row[0]: row[2] for table in tables for row in table.rows}
+    assert found["detail, of 3"] == found["words changed"] == "–"
+    assert found["captions that correspond"] == "0.207–1.000"
+
+
+def test_the_papers_share_of_aligned_captions_stands_beside_those_that_correspond() -> None:
+    shown = {row.name: row.published for row in rows(review_figures([said("a")]))}
+    assert shown[NAMES["corresponds"]] == "0.924 (Auto-ACD); 0.880 (Auto-ACD, 200 clips)"
+    assert shown[NAMES["caption_right"]] == ""
+    section = report_of(review_figures([said("a")]))
+    assert section is not None
+    (table,) = (part for part in section.parts if isinstance(part, Table))
+    assert "0.880" in table.note
+    assert {row[0]: row[4] for row in table.rows}["captions right as they are"] == "–"
 
 
 def test_shares_have_wilsons_interval() -> None:
@@ -197,6 +250,7 @@ def test_the_table_stands_beside_the_papers_figures_and_forges_nothing(capsys: p
     ):
         assert wanted in shown
     assert "20 reviews of 10 clips by ann, ben" in shown
+    assert figures_table(review_figures([GOOD]), "").caption == "1 review of 1 clip by ann"
     assert "\x1b" not in shown
     assert "[red]cue[/]" in shown
     assert PUBLISHED.keys() <= vars(figures).keys()

@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from beam_pipeline.config import ConfigError
-from beam_pipeline.review.ratings import InVersion, Review, append, check_rater, read_reviews, reviews_folder
+from beam_pipeline.review.ratings import (
+    InVersion,
+    Review,
+    append,
+    check_folder,
+    check_rater,
+    read_reviews,
+    reviews_folder,
+)
 
 REVIEW = Review(
     "ann",
@@ -32,6 +40,7 @@ REVIEW = Review(
     "2026-11-21T22:00:00+00:00",
     12.5,
     "video",
+    (1, 2),
 )
 
 
@@ -52,6 +61,32 @@ def test_the_latest_of_each_rater_of_each_clip_counts_in_the_order_they_came(tmp
         ("ben", "a", "3"),
     ]
     assert (tmp_path / "ann.jsonl").read_bytes().count(b"\n") == 3
+
+
+def test_what_is_said_of_a_new_caption_takes_nothing_from_what_was_said_of_the_old_one(tmp_path: Path) -> None:
+    for version, caption, note in ((1, "Old.", "1"), (2, "New.", "2"), (1, "Old.", "3")):
+        append(tmp_path, replace(REVIEW, version=version, caption=caption, note=note))
+    assert [(one.caption, one.note) for one in read_reviews(str(tmp_path))] == [("New.", "2"), ("Old.", "3")]
+    for caption in ("Old.", "New."):
+        found = InVersion(read_reviews(str(tmp_path)))
+        found.add("captions", {"clip": {"clip_id": REVIEW.clip_id}, "caption": caption})
+        assert [one.caption for one in found.result().reviews] == [caption]
+
+
+def test_reviews_from_before_places_were_kept_can_be_read(tmp_path: Path) -> None:
+    path = append(tmp_path, REVIEW)
+    line = json.loads(path.read_text())
+    del line["inaudible_at"]
+    path.write_text(json.dumps(line) + "\n")
+    assert read_reviews(str(tmp_path)) == [replace(REVIEW, inaudible_at=())]
+
+
+def test_a_folder_that_no_review_can_be_kept_in_is_told_before_any_is_made(tmp_path: Path) -> None:
+    check_folder("ann", tmp_path / "new")
+    assert (tmp_path / "new").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="--reviews"):
+        check_folder("ann", tmp_path / "file")
 
 
 def test_where_there_is_no_folder_there_are_no_reviews(tmp_path: Path) -> None:

@@ -6,7 +6,12 @@ import argparse
 import asyncio
 import io
 import json
+import os
 import socket
+import subprocess
+import sys
+import threading
+import time
 import wave
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -73,6 +78,35 @@ def test_marked_words_are_phrases_and_found_again(caption: str, marked: list[int
     assert phrases(caption, places(caption, said)) == said
 
 
+@pytest.mark.parametrize(
+    ("caption", "marked"),
+    [
+        ("Dogs bark near a red car.", [3]),
+        ("Rain falls in the rain, rain.", [4]),
+        ("A dog, a cat and a dog.", [5, 6]),
+        ("It – sings.", [1]),
+        ("一只红狗在叫，红狗。", [7, 8]),
+    ],
+)
+def test_marked_words_are_marked_again_where_they_were(tmp_path: Path, caption: str, marked: list[int]) -> None:
+    of = Session(Sample("/data", 1, 0, (drawn(0, caption),)), "ann", tmp_path)
+    first = of.save(0, judgement(0, of, inaudible=marked))
+    again = Session(of.sample, "ann", tmp_path)
+    again.state()
+    assert again.clip(0)["review"]["inaudible"] == marked
+    assert (
+        again.save(0, judgement(0, again, inaudible=again.clip(0)["review"]["inaudible"])).inaudible == first.inaudible
+    )
+
+
+def test_of_a_review_without_places_whole_words_are_marked(tmp_path: Path) -> None:
+    caption = "Dogs bark near a red car."
+    of = Session(Sample("/data", 1, 0, (drawn(0, caption),)), "ann", tmp_path)
+    append(tmp_path, Review("ann", "clip0", 1, "captions", caption, True, caption, ("a",)))
+    of.state()
+    assert of.clip(0)["review"]["inaudible"] == [3]
+
+
 def test_the_words_of_a_caption_are_all_of_it() -> None:
     caption = "  A\tdog’s «bark»…\u2028twice 狗叫 "
     assert [caption[start:end] for start, end in pieces(caption)] == ["A", "dog’s", "«bark»…", "twice", "狗", "叫"]
@@ -115,11 +149,13 @@ def test_what_is_saved_is_what_was_said(tmp_path: Path) -> None:
         "2026-11-21T22:00:00+00:00",
         3.1,
         f"v{index}",
+        (1,),
     )
     assert read_reviews(str(tmp_path)) == [review]
     again = of.clip(2)["review"]
-    assert (again["inaudible"], again["corrected"], again["cues"]) == (
+    assert (again["inaudible"], again["seconds"], again["corrected"], again["cues"]) == (
         [1],
+        3.1,
         "A dog barks.",
         {"tags": True, "place": False},
     )
@@ -166,6 +202,28 @@ def test_a_clip_whose_caption_was_written_anew_is_judged_anew(tmp_path: Path) ->
     assert of.figures().reviews == 0
 
 
+def test_what_is_said_of_another_version_leaves_a_clip_judged(tmp_path: Path) -> None:
+    old, new = (
+        Session(Sample("/data", version, 0, (drawn(0, caption),)), "ann", tmp_path)
+        for version, caption in ((1, "An old caption."), (2, "A new caption."))
+    )
+    old.save(0, judgement(0, old, detail=1))
+    new.save(0, judgement(0, new, detail=3))
+    for of, detail in ((old, 1), (new, 3)):
+        assert (of.state()["done"], of.count(), of.clip(0)["review"]["detail"]) == ("1", 1, detail)
+        assert of.figures().reviews == 1
+
+
+def test_what_nobody_sees_is_no_part_of_a_corrected_caption(tmp_path: Path) -> None:
+    of = session(tmp_path)
+    assert of.save(0, judgement(0, of, corrected="A \u200bdog\u0000 \u202ebarks.\x1b")).corrected == "A dog barks."
+    persian = "سگ پارس می\u200cکند."
+    assert of.save(0, judgement(0, of, corrected=persian)).corrected == persian
+    hidden = Session(Sample("/data", 1, 0, (drawn(0, "A\u200b dog."), drawn(1, "..."))), "ben", tmp_path)
+    for at in (0, 1):  # what is not edited stays as it was shown
+        assert hidden.save(at, judgement(at, hidden)).corrected == hidden.clip(at)["caption"]
+
+
 def test_how_a_clip_ended_is_not_told(tmp_path: Path) -> None:
     assert session(tmp_path).clip(0).keys() == {"at", "clip_id", "caption", "words", "cues", "review"}
 
@@ -175,6 +233,8 @@ def test_how_a_clip_ended_is_not_told(tmp_path: Path) -> None:
     [
         ({"clip_id": "clip9"}, "another clip"),
         ({"corrected": " \n"}, "at least one word"),
+        ({"corrected": "\u200b"}, "at least one word"),
+        ({"corrected": "… !"}, "at least one word"),
         ({"cues": {"speech": True}}, "none called speech"),
         ({"inaudible": [6]}, "6 words"),
     ],
@@ -389,11 +449,19 @@ def test_the_next_sounds_are_decoded_ahead_and_each_once(tmp_path: Path) -> None
 
     async def talk(ask: Ask, port: int) -> None:
         await ask("/api/clips/0")
-        await asyncio.sleep(0.5)
+        await opened(3)
         assert sorted(tones.opened) == sorted(of.clip(at)["clip_id"] for at in (0, 1, 2))
         await ask("/api/clips/1")
         await asyncio.gather(*(ask(path) for path in ("/sound/1.wav", "/api/clips/1/sound", "/sound/0.wav")))
+        await opened(4)
         assert len(tones.opened) == 4
+
+    async def opened(number: int) -> None:
+        """Waits for so many to be opened, and a while for more than that."""
+        end = time.monotonic() + 30
+        while len(tones.opened) < number and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
 
     served(of, talk, tones)
 
@@ -438,7 +506,45 @@ def test_figures_are_those_of_the_captions_the_version_has(tmp_path: Path, capsy
     assert (found["version"], found["reviews"], found["clips"], found["detail"]["value"]) == (1, 1, 1, 2.0)
     assert found["left_out"] == {"of another caption than the clip now has": 1}
     assert command.main(options(root, "--figures", "--reviews", str(tmp_path / "none"))) == 0
-    assert "0 reviews of 0 clips by nobody" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "none: no review of a caption that version 1 has" in shown
+    assert shown.count("\n") == 1
+
+
+def test_figures_fit_a_narrow_terminal_that_has_ascii_alone(tmp_path: Path) -> None:
+    root = publish(tmp_path / "data", [0.4, 0.4, 0.4])
+    for index in range(3):
+        text = f"Caption {index}."
+        said = Review("ann", f"c{index}", 1, "captions", text, True, text, (), 3, 5, (("шум", True), ("place", True)))
+        append(Path(root, "reviews"), said)
+    script = f"from beam_pipeline.review import command; import argparse; p = argparse.ArgumentParser(); \
+command.add_arguments(p); command.main(p.parse_args([{root!r}, '--figures']))"
+    variables = {**os.environ, "COLUMNS": "40", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    ran = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "1.000" in ran.stdout
+
+
+def test_a_browser_that_takes_the_terminal_does_not_hold_up_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, left, ended = threading.Event(), threading.Event(), []
+
+    def browser(_: str) -> None:
+        opened.set()
+        ended.append(left.wait(10))
+
+    async def serve(*_: Any) -> None:
+        _[-1]()
+        assert opened.wait(10)
+        assert not ended
+
+    monkeypatch.setattr("webbrowser.open", browser)
+    monkeypatch.setattr("beam_pipeline.review.server.serve", serve)
+    try:
+        assert command.main(options(publish(tmp_path / "data", [0.4]), "--rater", "ann")) == 0
+    finally:
+        left.set()
 
 
 @pytest.mark.parametrize(
@@ -446,6 +552,8 @@ def test_figures_are_those_of_the_captions_the_version_has(tmp_path: Path, capsy
     [
         (("-n", "0"), "at least one"),
         (("--json",), "--figures"),
+        (("--figures", "--rater", "ann"), "leave out --rater"),
+        (("--figures", "-n", "5", "--seed", "1", "--include-rejected"), "leave out -n, --seed, --include-rejected"),
         (("--rater", "../x"), "--rater"),
         (("--version", "7"), "no version 7"),
         (("--reviews", "gs://bucket/reviews"), "no object store can"),

@@ -9,21 +9,27 @@ import html
 import json
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from beam_pipeline.export.licences import Licence, licence_of
 from beam_pipeline.export.splits import HELD_OUT
 from beam_pipeline.export.tally import Tally
+from beam_pipeline.export.target import Target
 from beam_pipeline.review.figures import ReviewFigures, Share, review_figures
-from transforms.splits import BENCHMARK, TEST
+from transforms.splits import BENCHMARK, TEST, TRAIN
 
 # The Hub's categories of size.
 _SIZES = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e6: "100K<n<1M", 1e7: "1M<n<10M"}
 _MARKUP = re.compile(r"([\\`*_{}\[\]#|~!$^])|(?<=http)(:)|(?<=https)(:)|(?<=www)(\.)", re.IGNORECASE)
 _SHOWN = 400  # characters of one text
+_PATHS = (
+    "Rows hold `uri` and `origin`, which are paths and addresses: where a clip's media lay, and the list that named "
+    "it. See that they may be public before you publish this."
+)
 
 
-def card(manifest: dict[str, Any], version: int, name: str, tally: Tally, head: Sequence[str], loading: str) -> str:
+def card(manifest: dict[str, Any], version: int, name: str, tally: Tally, target: Target) -> str:
     """Writes the card.
 
     Args:
@@ -31,17 +37,17 @@ def card(manifest: dict[str, Any], version: int, name: str, tally: Tally, head: 
         version: its number.
         name: of the dataset.
         tally: of what was exported.
-        head: lines of YAML that the format needs.
-        loading: Python that loads it.
+        target: the format, all of which is written.
     """
     models = models_of(manifest)
     restricted = [model for model, _, licence in models if licence.restricted]
     parts = [
-        _head(manifest, name, tally, bool(restricted), head),
+        _head(manifest, name, tally, bool(restricted), target.head),
         f"# {said(name)}\n\nCaptions of what can be heard in video clips, written by [Earshot](#how-it-was-made).",
         _warning(manifest, restricted),
-        f"## Load it\n\n`PATH` is this folder.\n\n```python\n{loading}\n```",
+        _loading(tally, target),
         _figures(tally),
+        _PATHS if target.tells_paths else "",
         _reviews(tally),
         _made(manifest, version),
         _models(models),
@@ -112,6 +118,16 @@ def _warning(manifest: dict[str, Any], restricted: Sequence[str]) -> str:
     return "\n>\n".join(parts)
 
 
+def _loading(tally: Tally, target: Target) -> str:
+    """How to load the first split that was written, training's where there is one."""
+    if not tally.captions:
+        return ""
+    first = TRAIN if TRAIN in tally.captions else next(iter(tally.captions))
+    asked = first if first in tally.pairs else next(iter(tally.pairs), "")
+    code = target.loading(target.wanted.audio, first, asked)
+    return f"## Load it\n\n`PATH` is this folder.\n\n```python\n{code}\n```"
+
+
 def _figures(tally: Tally) -> str:
     rows = [
         (split, f"{number:,}", f"{tally.mean_words(split):.1f}", f"{tally.pairs[split]:,}")
@@ -131,6 +147,11 @@ def _figures(tally: Tally) -> str:
         )
     if tally.captions[BENCHMARK]:
         lines.append(f"`{BENCHMARK}` are clips of public test sets: do not train on them if you evaluate on those.")
+    if tally.unchecked:
+        lines.append(
+            f"Questions that are not here: {tally.unchecked:,}, about clips whose captions people corrected; nobody "
+            "has checked them against the new text."
+        )
     if tally.left_out:
         lines.append("Left out, clip by clip in `left_out.csv`:")
         lines.append(_table(("reason", "clips"), [(why, f"{n:,}") for why, n in tally.left_out.most_common()]))
@@ -153,14 +174,18 @@ def _reviews(tally: Tally) -> str:
     return "\n\n".join(
         [
             "## What people say of it",
-            f"{people} listened to {found.clips:,} clips.",
+            f"{people} listened to {found.clips:,} clips. This is of the captions as they were written. A clip whose "
+            "caption was corrected has the corrected one here, also where the one that was written did not correspond; "
+            "where that did not and nobody rewrote it, the clip is left out.",
             _table(("", "value", "95 % interval", "clips"), rows),
         ]
     )
 
 
 def _share(share: Share) -> tuple[str, str, str]:
-    return f"{share.value:.3f}", f"{share.low:.3f} to {share.high:.3f}", f"{share.count:,}"
+    """An interval that samples of clips made has no width where all clips say the same: it would say too much."""
+    interval = "all the same" if share.low == share.high else f"{share.low:.3f} to {share.high:.3f}"
+    return f"{share.value:.3f}", interval, f"{share.count:,}"
 
 
 def _made(manifest: dict[str, Any], version: int) -> str:
@@ -170,7 +195,7 @@ def _made(manifest: dict[str, Any], version: int) -> str:
         "digest of its records": manifest.get("digest"),
         "made": manifest.get("finished"),
         "by": f"Earshot {manifest.get('earshot', '?')} on Apache Beam {manifest.get('apache_beam', '?')}",
-        "clips": (manifest.get("source") or {}).get("clips"),
+        "clips": PurePosixPath((manifest.get("source") or {}).get("clips") or "").name,
         "cues": ", ".join(manifest.get("order") or manifest["cues"]),
         "captions' writer": manifest.get("model") or manifest["writer"],
         "its prompt": manifest.get("prompt"),
@@ -178,15 +203,26 @@ def _made(manifest: dict[str, Any], version: int) -> str:
         "filters": _setting(manifest["filters"]),
         "checks": _setting(manifest.get("checks")),
         "similarity": _setting(manifest.get("similarity")),
-        "splits": _setting(manifest.get("split_rule")),
+        "splits": _setting(_split_rule(manifest)),
     }
+    synced = (
+        "clips whose sound does not belong to the picture were dropped, " if manifest["filters"].get("sync") else ""
+    )
     text = (
-        "Each clip was decoded, models said what is seen and heard in it (its cues), clips whose sound does not belong "
-        "to the picture were dropped, and a writer that was told the cues wrote one sentence about what can be heard. "
-        "A caption that failed a check was written again or dropped."
+        f"Each clip was decoded, models said what is seen and heard in it (its cues), {synced}and a writer that was "
+        "told the cues wrote one sentence about what can be heard. A caption that failed a check was written again or "
+        "dropped."
     )
     rows = [(name, said(value)) for name, value in facts.items() if value]
     return f"## How it was made\n\n{text}\n\n{_table(('', ''), rows)}"
+
+
+def _split_rule(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The rule, with the names of the lists of benchmark clips alone: where they lay is nobody's business."""
+    rule = dict(manifest.get("split_rule") or {})
+    if lists := rule.get("benchmarks"):
+        rule["benchmarks"] = {name: PurePosixPath(path).name for name, path in lists.items()}
+    return rule
 
 
 def _setting(value: Any) -> str:
@@ -208,8 +244,9 @@ def _models(models: Iterable[tuple[str, str, Licence]]) -> str:
     if not rows:
         return ""
     text = (
-        "What Earshot knows of the models' licences, and from where. It is no legal advice: check them before you "
-        "publish this dataset or sell what you train on it, and the terms of the clips as well."
+        "What Earshot knows of the models' licences, and from where. Only models that it knows are marked: one whose "
+        "licence is unknown may be for research only as well. It is no legal advice: check them before you publish "
+        "this dataset or sell what you train on it, and the terms of the clips as well."
     )
     return f"## Models\n\n{text}\n\n{_table(('model', 'for', 'licence', 'said where'), rows)}"
 

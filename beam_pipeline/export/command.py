@@ -8,14 +8,14 @@ import json
 EPILOG = """examples:
   earshot export out/ --to hf --output hf/                      # the captions, without sound
   earshot export out/ --to hf --output hf/ --audio flac --questions
-  earshot export out/ --to webdataset --output shards/ --audio flac --rate 16000 --split train validation
+  earshot export out/ --to webdataset --output shards/ --audio flac --rate 16000 --split train --split test
   earshot export out/ --to auto_acd --output acd/               # the columns of Auto-ACD's release, and start and end
 
 forms:
   hf            a folder for datasets.load_dataset("hf/"), or to be uploaded to the Hub as it is
   webdataset    tar shards by split: <key>.flac, <key>.json, <key>.txt
   parquet       one table with everything, nested: pandas.read_parquet("OUT/captions.parquet")
-  csv           a table a split, without the cues: pandas.read_csv("OUT/train.csv", keep_default_na=False)
+  csv           a table a split, without the cues; README.md there has the call of pandas.read_csv that changes nothing
   jsonl         a row a line, with everything
   lhotse        recordings, supervisions and cuts: lhotse.CutSet.from_file("OUT/cuts.jsonl.gz"); without --audio they
                 refer to the media files
@@ -25,8 +25,9 @@ forms:
 README.md in the folder is a dataset card: figures, how it was made, the models' licences, and how to load it. Texts are
 written exactly as they are; one that begins with = is a formula to a spreadsheet, so import CSV files there as text.
 
-Where clips were reviewed (`earshot review`), these are the test split, with the captions as people left them; the clips
-of their videos, and the other clips of the test split, go to the split held_out. --no-reviews leaves that.
+Where clips were reviewed (`earshot review`), these are the test split, with the captions as people left them: also one
+that does not correspond, if it was rewritten; if it was not, the clip is left out. The clips of their videos, and the
+other clips of the test split, go to the split held_out. --no-reviews leaves that.
 
 A clip whose sound is asked for and cannot be read is left out and listed, with the reason, in left_out.csv. The folder
 appears when it is whole; an export that was stopped begins again. --output is a folder of this machine.
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rate", type=int, default=48_000, metavar="HZ", help="of the sound (default: 48000)")
     parser.add_argument(
-        "--split", nargs="+", default=[], metavar="SPLIT", help="only these, such as train (default: all)"
+        "--split", action="append", default=[], metavar="SPLIT", help="only this one; may be repeated (default: all)"
     )
     parser.add_argument(
         "--questions", action="store_true", help="the questions and answers as well, where there are any"
@@ -64,9 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Runs the command with the options of `add_arguments`; returns its exit status. Raises `ConfigError`.
 
-    The status is 1 where no clip's sound could be read.
+    The status is 1 where no clip's sound could be read, or a split that was asked for has no caption.
     """
-    from beam_pipeline.export.export import Export, export, exported_shown
+    from beam_pipeline.export.export import Export, empty_shown, export, exported_shown
 
     found: Export = export(
         options.dataset,
@@ -84,4 +85,5 @@ def main(options: argparse.Namespace) -> int:
         print(json.dumps(found.as_json(), indent=2))
     else:
         exported_shown(found)
-    return 1 if found.tally.without_media and not found.tally.captions else 0
+    empty_shown(found)
+    return 1 if found.empty or (found.tally.without_media and not found.tally.captions) else 0

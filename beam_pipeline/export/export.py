@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ _CLASSES = dict(
     )
 )
 LEFT_OUT = "left_out.csv"
-NO_SOUND, UNCHECKED = "its sound cannot be had", "questions about a caption that was corrected"
+NO_SOUND = "its sound cannot be had"
 Item = tuple[Row, Placed]
 
 
@@ -56,6 +57,7 @@ class Export:
         root: of the dataset.
         version: of it.
         form: as `--to` names it.
+        empty: splits that were asked for and of which there is no caption.
         tally: of captions, questions and what was left out.
     """
 
@@ -63,6 +65,7 @@ class Export:
     root: str
     version: int
     form: str
+    empty: tuple[str, ...]
     tally: Tally
 
     def as_json(self) -> dict[str, Any]:
@@ -71,7 +74,7 @@ class Export:
         return {
             **{"folder": self.folder, "dataset": self.root, "version": self.version, "form": self.form},
             **{"captions": dict(it.captions), "questions": dict(it.pairs), "left_out": dict(it.left_out)},
-            "of_other_splits": it.other_splits,
+            **{"questions_left_out": it.unchecked, "of_other_splits": it.other_splits},
         }
 
 
@@ -119,8 +122,9 @@ def export(
         work.captions()
         if questions:
             work.questions()
-        work.finish(Path(root.rstrip("/")).name or root)
-    return Export(out, root, dataset.version, form, work.tally)
+        work.finish(os.path.basename(os.path.abspath(root)) or root)
+    empty = tuple(split for split in dict.fromkeys(splits) if not work.tally.captions[split])
+    return Export(out, root, dataset.version, form, empty, work.tally)
 
 
 class _Work:
@@ -150,7 +154,7 @@ class _Work:
             if placed.split not in self.wanted_splits or placed.left_out or record["clip_id"] in self._gone:
                 continue
             if placed.corrected:
-                self.tally.left_out[UNCHECKED] += 1
+                self.tally.unchecked += 1
                 continue
             self.target.ask(pair_row(record, placed.split))
             self.tally.pairs[placed.split] += 1
@@ -160,9 +164,7 @@ class _Work:
         self._left_out.close()
         if self._reviews is not None:
             self.tally.reviews = self._reviews.result()
-        wanted = self.target.wanted
-        loading = self.target.loading(wanted.audio, bool(self.tally.pairs))
-        text = card(self.dataset.manifest, self.dataset.version, name, self.tally, self.target.head, loading)
+        text = card(self.dataset.manifest, self.dataset.version, name, self.tally, self.target)
         (self.target.folder / "README.md").write_text(text, encoding="utf-8")
 
     def _placed(self, records: Iterable[Row]) -> Iterator[Item]:
@@ -227,12 +229,21 @@ def exported_shown(found: Export) -> None:
     lines = [f"captions: {', '.join(parts) or 'none'} (version {found.version})"]
     if it.pairs:
         lines.append(f"questions: {it.pairs.total():,}")
+    if it.unchecked:
+        lines.append(f"questions left out, because the caption of their clip was corrected: {it.unchecked:,}")
     lines += [f"left out, {why}: {number:,}" for why, number in it.left_out.most_common()]
     if it.other_splits:
         lines.append(f"of other splits: {it.other_splits:,}")
     lines.append(f"{found.form}: {found.folder}")
     for line in lines:
         console.print(plain(line), highlight=False, soft_wrap=True)
+
+
+def empty_shown(found: Export) -> None:
+    """Says which of the splits that were asked for have no caption."""
+    for split in found.empty:
+        line = f"earshot: --split {split}: version {found.version} has no caption to export in it"
+        errors.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _class(form: str) -> type[Target]:
@@ -247,6 +258,6 @@ def _check(kind: type[Target], form: str, rate: int, shard_mb: int, splits: Sequ
     if shard_mb < 1:
         raise ConfigError(f"--shard-mb {shard_mb}: it has to be at least 1")
     if unknown := [split for split in splits if split not in SPLITS]:
-        raise ConfigError(f"--split {unknown[0]}: there are {', '.join(SPLITS)}")
+        raise ConfigError(f"--split {unknown[0]}: there are {', '.join(SPLITS)}; give --split once for each")
     if questions and not kind.asks:
         raise ConfigError(f"--questions: {form} has no place for them; export them with --to csv, say")

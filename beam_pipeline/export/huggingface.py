@@ -83,13 +83,13 @@ class HuggingFace(Target):
         return tuple(lines)
 
     @classmethod
-    def loading(cls, audio: AudioFormat | None, questions: bool) -> str:
-        lines = ["from datasets import load_dataset", "", 'captions = load_dataset("PATH")  # {"train": …, "test": …}']
-        if questions:
+    def loading(cls, audio: AudioFormat | None, split: str, asked: str) -> str:
+        lines = ["from datasets import load_dataset", "", f'captions = load_dataset("PATH")  # captions["{split}"] …']
+        if asked:
             lines.append('questions = load_dataset("PATH", "qa")')
         if audio:
             lines += [
-                '# captions["train"][0]["audio"] decodes with torchcodec; without it, take the file\'s bytes:',
+                f'# captions["{split}"][0]["audio"] decodes with torchcodec; without it, take the file\'s bytes:',
                 "from datasets import Audio",
                 "",
                 'captions = captions.cast_column("audio", Audio(decode=False))',

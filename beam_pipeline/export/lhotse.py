@@ -87,11 +87,12 @@ class Lhotse(Target):
         return recording, start_s, length
 
     @classmethod
-    def loading(cls, audio: AudioFormat | None, questions: bool) -> str:
+    def loading(cls, audio: AudioFormat | None, split: str, asked: str) -> str:
         lines = ["from lhotse import CutSet", ""]
         prefix = '.with_recording_path_prefix("PATH")' if audio else ""
         lines.append(f'cuts = CutSet.from_file("PATH/cuts.jsonl.gz"){prefix}')
-        lines.append('training = cuts.filter(lambda cut: cut.split == "train")')
+        # Not `cut.split`, which is a method of cuts.
+        lines.append(f'{split} = cuts.filter(lambda cut: cut.custom["split"] == "{split}")')
         return "\n".join(lines)
 
 

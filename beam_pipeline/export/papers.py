@@ -26,6 +26,7 @@ class AutoAcd(Target):
     """
 
     asks: ClassVar[bool] = False
+    tells_paths: ClassVar[bool] = False
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:
         super().__init__(folder, wanted)
@@ -40,9 +41,8 @@ class AutoAcd(Target):
             "clip_id": row["clip_id"],
             **self.beside(row, sound),
         }
-        name = "val" if row["split"] == VALIDATION else row["split"]
         writer = csv.writer(
-            self._files(f"{name}.csv", ",".join(values) + "\n"), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"
+            self._files(_file(row["split"]), ",".join(values) + "\n"), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"
         )
         writer.writerow(values.values())
 
@@ -53,8 +53,9 @@ class AutoAcd(Target):
         self._files.close()
 
     @classmethod
-    def loading(cls, audio: AudioFormat | None, questions: bool) -> str:
-        return 'import pandas\n\ncaptions = pandas.read_csv("PATH/train.csv", keep_default_na=False)'
+    def loading(cls, audio: AudioFormat | None, split: str, asked: str) -> str:
+        numbers = 'na_values={"end_s": [""]}'  # else those of a table in which one has no end are texts
+        return f'import pandas\n\ncaptions = pandas.read_csv("PATH/{_file(split)}", keep_default_na=False, {numbers})'
 
 
 class FusionAudio(Target):
@@ -67,6 +68,8 @@ class FusionAudio(Target):
     that is so where the sounds are written, else it is the clip's id. The keys after ``output`` are ours: they say
     which stretch of which video a row is about, which users missed.
     """
+
+    tells_paths: ClassVar[bool] = False
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:
         super().__init__(folder, wanted)
@@ -93,8 +96,11 @@ class FusionAudio(Target):
         file.write(line_of(value))
 
     @classmethod
-    def loading(cls, audio: AudioFormat | None, questions: bool) -> str:
-        return 'import json\n\nwith open("PATH/train.json", encoding="utf-8") as file:\n    captions = json.load(file)'
+    def loading(cls, audio: AudioFormat | None, split: str, asked: str) -> str:
+        lines = ["import json", ""]
+        for variable, name in (("captions", split), *([("questions", f"qa_{asked}")] if asked else [])):
+            lines += [f'with open("PATH/{name}.json", encoding="utf-8") as file:', f"    {variable} = json.load(file)"]
+        return "\n".join(lines)
 
 
 def _instruction(row: Row, audio_id: str, instruction: str, task: str, output: str) -> dict[str, Any]:
@@ -107,6 +113,10 @@ def _instruction(row: Row, audio_id: str, instruction: str, task: str, output: s
         "output": output,
     }
     return paper | {name: row[name] for name in ("clip_id", "video_id", "start_s", "end_s")}
+
+
+def _file(split: str) -> str:
+    return "val.csv" if split == VALIDATION else f"{split}.csv"
 
 
 def _youtube_id(row: Row) -> str:

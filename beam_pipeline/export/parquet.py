@@ -33,9 +33,9 @@ class Parquet(Target):
             self._pairs.close()
 
     @classmethod
-    def loading(cls, audio: AudioFormat | None, questions: bool) -> str:
+    def loading(cls, audio: AudioFormat | None, split: str, asked: str) -> str:
         lines = ["import pandas", "", 'captions = pandas.read_parquet("PATH/captions.parquet")']
-        if questions:
+        if asked:
             lines.append('questions = pandas.read_parquet("PATH/qa.parquet")')
         if audio:
             lines += ["", 'sound = captions["audio"][0]["bytes"]  # a whole sound file; soundfile reads it']

@@ -18,36 +18,50 @@ _MARK = ".earshot-export"  # by which a folder is known for ours; its lock says 
 def made_whole(out: str) -> Iterator[Path]:
     """Gives the folder to write to, which is called `out` when the block has ended, and is gone when the block fails.
 
-    What a killed process left of the same is removed first.
+    Where `out` is a symbolic link, what it leads to is the place. What a killed process left of the same is removed
+    first. A whole folder that cannot take its name keeps the one it has, which the error tells.
 
     Raises:
-        ConfigError: `out` is there and not empty, is no local folder, or another process is making it.
+        ConfigError: `out` is there and not empty, is no local folder, is where a file system is mounted, or another
+            process is making it.
     """
     if "://" in out:
         raise ConfigError(f"--output {out}: give a folder of this machine, and copy it there when it is whole")
-    place = Path(out).absolute()
+    place = Path(os.path.realpath(out))
     _check(place, out)
     part = place.with_name(f"{place.name}.part")
     try:
         lock = _begun(part)
         try:
-            yield part
-            if place.exists():
-                place.rmdir()  # it was empty, and has to be still
-            part.rename(place)
-            (place / _MARK).unlink()
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
+            try:
+                yield part
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            _named(part, place, out)
         finally:
             os.close(lock)
     except OSError as error:
         raise ConfigError(f"--output {out}: cannot be written: {error}") from None
 
 
+def _named(part: Path, place: Path, out: str) -> None:
+    """Gives the whole folder its name, or says where it is."""
+    try:
+        if place.exists():
+            place.rmdir()  # it was empty, and has to be still
+        part.rename(place)
+    except OSError as error:
+        (part / _MARK).unlink()  # else the next export takes it for what a killed one left
+        raise ConfigError(f"--output {out}: cannot be written ({error}); the export is whole, in {part}") from None
+    (place / _MARK).unlink()
+
+
 def _check(place: Path, out: str) -> None:
     if not place.name:
         raise ConfigError(f"--output {out}: give a new folder")
+    if os.path.ismount(place):  # which nothing can be renamed to
+        raise ConfigError(f"--output {out}: a file system is mounted there; give a folder in it: {place / 'export'}")
     try:
         taken = place.exists() and (not place.is_dir() or any(place.iterdir()))
     except OSError as error:
@@ -61,7 +75,7 @@ def _begun(part: Path) -> int:
     mark = part / _MARK
     if part.exists():
         if not mark.is_file() and any(part.iterdir()):
-            raise ConfigError(f"{part}: Earshot did not make it; move it away, or give another --output")
+            raise ConfigError(f"{part}: there is something already; move it away, or give another --output")
         os.close(_locked(mark))
         shutil.rmtree(part)
     part.mkdir(parents=True)

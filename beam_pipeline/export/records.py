@@ -15,7 +15,7 @@ Row = dict[str, Any]
 Columns = Mapping[str, Any]  # names, and their types as Avro has them
 
 # Of a caption's row; the others follow in the records' order. `original_caption` is what was written where a person
-# corrected it, else empty; `reviewed` is whether a person found that the caption corresponds.
+# corrected it, else empty; `reviewed` is whether a person found that the caption corresponds, or wrote it.
 _FIRST = {
     "clip_id": "string",
     "caption": "string",

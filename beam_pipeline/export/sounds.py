@@ -7,7 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, Self, TypeVar
 
 from beam_pipeline.excerpts import Excerpts, encoded
@@ -86,7 +86,7 @@ class Sounds:
     def of(self, row: Row) -> Sound:
         """The sound of a row's clip. Raises `Missing`."""
         try:
-            samples = self._excerpts.sound(clip_of(row), self._rate)
+            samples = self._excerpts.sound(_from_here(clip_of(row)), self._rate)
         except MediaError as error:
             raise Missing(str(error)) from None
         if samples is None or not len(samples):
@@ -108,7 +108,7 @@ class Places:
 
     def of(self, row: Row) -> Place:
         """Where the sound of a row's clip lies. Raises `Missing` where there is none, or none that others find."""
-        clip = clip_of(row)
+        clip = _from_here(clip_of(row))
         _check_address(clip.uri)
         try:
             with open_media(clip.uri) as here:
@@ -152,6 +152,13 @@ def clip_of(row: Row) -> Clip:
     """A row's clip."""
     values = {field.name: row[field.name] for field in fields(Clip) if field.name != "split"}
     return Clip(**{**values, "labels": tuple(row["labels"]), "split": row["source_split"]})
+
+
+def _from_here(clip: Clip) -> Clip:
+    """The clip with its whole path, so that a message about a missing file says where it was looked for."""
+    if not clip.uri or "://" in clip.uri:
+        return clip
+    return replace(clip, uri=os.path.join(os.getcwd(), clip.uri))  # a member's name stays as it is
 
 
 def _tried(work: Callable[[T], U], item: T) -> U | Missing:

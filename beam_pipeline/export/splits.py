@@ -4,12 +4,12 @@ Auto-ACD's was made so: of 1,000 clips people took wrong information out of the 
 (arXiv:2309.11500, the datasets of its experiments). With reviews:
 
 - A clip whose caption a person found to correspond is ``test``, with the text that the person left.
-- One whose caption was found not to correspond is left out.
+- One whose caption was found not to correspond is left out, unless that person rewrote it: what was rewritten is used.
 - Of several raters of a caption most decide; a tie is no. The text is that of the latest who said yes.
 - What people say belongs to the caption that they saw. Where a rerun has written another one since, a yes keeps the
   text that it was said of, corrected or not: that is what somebody heard and approved. A no says nothing of the new
   caption, so the clip is as if nobody had reviewed it.
-- Whoever corrected a caption and did not say whether it corresponds has said yes.
+- Whoever corrected a caption has said yes to the corrected one, whatever was said of the one that was shown.
 - ``held_out`` are the clips that the run had put in ``test`` and nobody reviewed, which are not corrected, and those of
   the video of a clip that is now ``test``, which training must not see.
 - A clip on a list of benchmark clips stays ``benchmark``, corrected if it was.
@@ -41,7 +41,7 @@ class Placed:
     Attributes:
         split: one of `SPLITS`.
         caption: with which text.
-        reviewed: whether a person found that the text corresponds.
+        reviewed: whether a person found that the text corresponds, or wrote it.
         left_out: why it goes nowhere; empty where it goes.
         corrected: whether the text is another than the version's.
     """
@@ -57,7 +57,7 @@ class Splits:
     """Places clips, one by one; remembers those that were reviewed, for their questions.
 
     Args:
-        reviews: of the dataset, the latest of each rater of each clip.
+        reviews: of the dataset, the latest of each rater of each caption.
     """
 
     def __init__(self, reviews: Sequence[Review]) -> None:
@@ -119,9 +119,7 @@ def judged(reviews: Iterable[Review], caption: str) -> str | None:
 def _vote(review: Review) -> bool | None:
     if not _text(review):
         return False  # whoever takes every word away leaves nothing to correspond
-    if review.corresponds is None and review.corrected != review.caption:
-        return True
-    return review.corresponds
+    return True if review.corrected.split() != review.caption.split() else review.corresponds
 
 
 def _text(review: Review) -> str:

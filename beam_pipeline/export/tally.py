@@ -24,6 +24,7 @@ class Tally:
         vocabulary: different words, in lower case.
         pairs: questions, by split.
         left_out: clips that were wanted and are not there, by reason.
+        unchecked: questions that are not there because the caption of their clip was corrected.
         without_media: those of them whose sound was asked for and could not be had.
         other_splits: clips of splits that were not asked for.
         examples: some captions' rows, drawn with equal chances.
@@ -35,6 +36,7 @@ class Tally:
     vocabulary: set[str] = field(default_factory=set)
     pairs: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    unchecked: int = 0
     without_media: int = 0
     other_splits: int = 0
     examples: list[Row] = field(default_factory=list)

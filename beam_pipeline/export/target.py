@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,11 +39,13 @@ class Target(ABC):
     Attributes:
         asks: whether it has a place for questions.
         refers: whether it says where the media lie, if it is not to write the sounds out.
+        tells_paths: whether its rows hold `uri` and `origin`.
         head: lines for the head of the card (YAML) that only this format needs.
     """
 
     asks: ClassVar[bool] = True
     refers: ClassVar[bool] = False
+    tells_paths: ClassVar[bool] = True
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:
         self.folder, self.wanted = folder, wanted
@@ -65,8 +68,14 @@ class Target(ABC):
 
     @classmethod
     @abstractmethod
-    def loading(cls, audio: AudioFormat | None, questions: bool) -> str:
-        """Python that loads it, for the card."""
+    def loading(cls, audio: AudioFormat | None, split: str, asked: str) -> str:
+        """Python that loads it, for the card.
+
+        Args:
+            audio: the form of the sounds; ``None`` for none.
+            split: one that was written.
+            asked: a split that has questions; empty for none.
+        """
 
     def beside(self, row: Row, sound: Sound | Place | None) -> dict[str, str]:
         """Writes the sound to a file of its own; the column that says which, where sounds are written at all."""
@@ -106,9 +115,21 @@ def text_file(path: Path) -> IO[str]:
 
 
 def line_of(value: Any) -> str:
-    """JSON in one line, whatever a reader takes for the end of one."""
-    text = json.dumps(value, ensure_ascii=False)
+    """JSON in one line, whatever a reader takes for the end of one; numbers that JSON has not are null."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
     for character, escaped in BETWEEN_LINES.items():
         if character in text:
             text = text.replace(character, escaped)
     return text
+
+
+def _finite(value: Any) -> Any:
+    """The value with ``None`` for numbers that are none, or infinite."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

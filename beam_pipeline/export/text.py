@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 from beam_pipeline.export.records import Row, caption_columns, pair_columns
@@ -38,26 +39,31 @@ class Csv(Target):
 
     def _write(self, name: str, row: Row, columns: list[str]) -> None:
         values = (row[column] for column in columns)
-        cells = [line_of(value) if isinstance(value, list | dict) else value for value in values]
+        cells = [line_of(value) if isinstance(value, list | dict) else _cell(value) for value in values]
         head = ",".join(f'"{column}"' for column in columns) + "\n"
         csv.writer(self._files(name, head), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerow(cells)
 
     @classmethod
-    def loading(cls, audio: AudioFormat | None, questions: bool) -> str:
-        numbers = '{"end_s": [""], "similarity": [""]}'
+    def loading(cls, audio: AudioFormat | None, split: str, asked: str) -> str:
+        numbers = '{"end_s": [""], "similarity": [""]}'  # which may be missing
         return "\n".join(
             [
                 "import json",
                 "",
                 "import pandas",
                 "",
-                'EXACT = {"keep_default_na": False}  # else the text "NA" is missing',
+                f'EXACT = {{"keep_default_na": False, "na_values": {numbers}}}  # else the text "NA" is missing',
                 '# Before pandas 3 also "float_precision": "round_trip", or numbers differ in the last place.',
-                f'captions = pandas.read_csv("PATH/train.csv", na_values={numbers}, **EXACT)',
+                f'captions = pandas.read_csv("PATH/{split}.csv", **EXACT)',
                 'labels = captions["labels"].map(json.loads)',
-                *(['questions = pandas.read_csv("PATH/qa_train.csv", **EXACT)'] if questions else []),
+                *([f'questions = pandas.read_csv("PATH/qa_{asked}.csv", **EXACT)'] if asked else []),
             ]
         )
+
+
+def _cell(value: object) -> object:
+    """A similarity that is no number is as good as none."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 class JsonLines(Target):
@@ -77,10 +83,10 @@ class JsonLines(Target):
         self._files.close()
 
     @classmethod
-    def loading(cls, audio: AudioFormat | None, questions: bool) -> str:
-        lines = ["import json", "", 'with open("PATH/train.jsonl", encoding="utf-8") as file:']
+    def loading(cls, audio: AudioFormat | None, split: str, asked: str) -> str:
+        lines = ["import json", "", f'with open("PATH/{split}.jsonl", encoding="utf-8") as file:']
         lines.append("    captions = [json.loads(line) for line in file]")
-        if questions:
-            lines.append('with open("PATH/qa_train.jsonl", encoding="utf-8") as file:')
+        if asked:
+            lines.append(f'with open("PATH/qa_{asked}.jsonl", encoding="utf-8") as file:')
             lines.append("    questions = [json.loads(line) for line in file]")
         return "\n".join(lines)

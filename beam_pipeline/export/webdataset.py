@@ -72,12 +72,12 @@ class WebDataset(Target):
         return self._open[split]
 
     @classmethod
-    def loading(cls, audio: AudioFormat | None, questions: bool) -> str:
+    def loading(cls, audio: AudioFormat | None, split: str, asked: str) -> str:
         parts = [audio] if audio else []
         names = ", ".join([*(["sound"] if audio else []), "row", "caption"])
         wanted = ", ".join(f'"{part}"' for part in [*parts, "json", "txt"])
         lines = ["import glob", "", "import webdataset", ""]
-        lines.append('shards = sorted(glob.glob("PATH/train-*.tar"))')
+        lines.append(f'shards = sorted(glob.glob("PATH/{split}-*.tar"))')
         lines.append(f"for {names} in webdataset.WebDataset(shards, shardshuffle=False).decode().to_tuple({wanted}):")
         lines.append('    print(row["clip_id"], caption)' + ("  # sound: a whole file's bytes" if audio else ""))
         return "\n".join(lines)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from beam_pipeline.dataset import Dataset
 
 
+COUNT = 1000  # captions, as many as Auto-ACD had checked
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("dataset", metavar="DIR", help="the dataset's folder, as given to `earshot run --output`")
@@ -21,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-n",
         "--count",
         type=int,
-        default=1000,
+        default=COUNT,
         metavar="N",
-        help="captions to judge, drawn in proportion to sources and splits (default: 1000)",
+        help=f"captions to judge, drawn in proportion to sources and splits (default: {COUNT})",
     )
     parser.add_argument(
         "--rater",
@@ -48,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-open", action="store_true", help="do not open the page in the browser: open its address yourself"
     )
     parser.add_argument(
-        "--figures", action="store_true", help="print what the reviews come to, beside the papers' figures, and end"
+        "--figures",
+        action="store_true",
+        help="print what all reviews of the version come to, beside the papers' figures, and end",
     )
     parser.add_argument("--json", action="store_true", help="with --figures: for machines")
 
@@ -62,6 +67,14 @@ def main(options: argparse.Namespace) -> int:
         raise ConfigError(f"-n {options.count}: take at least one caption")
     if options.json and not options.figures:
         raise ConfigError("--json goes with --figures")
+    drawn = {
+        "-n": options.count != COUNT,
+        "--rater": options.rater,
+        "--seed": options.seed,
+        "--include-rejected": options.include_rejected,
+    }
+    if options.figures and (of_the_draw := [name for name, is_given in drawn.items() if is_given]):
+        raise ConfigError(f"--figures are of all reviews of a version's captions; leave out {', '.join(of_the_draw)}")
     dataset = Dataset.open(options.dataset, options.version)
     folder = _folder(options)
     return _figures(options, dataset, folder) if options.figures else _review(options, dataset, folder)
@@ -92,7 +105,7 @@ def _folder(options: argparse.Namespace) -> str:
 def _figures(options: argparse.Namespace, dataset: Dataset, folder: str) -> int:
     from beam_pipeline.review.figures import review_figures
     from beam_pipeline.review.ratings import counted_in, read_reviews
-    from beam_pipeline.review.table import figures_table
+    from beam_pipeline.review.table import figures_table, printable
     from beam_pipeline.show import console, plain
 
     counted = counted_in(dataset, read_reviews(folder))
@@ -101,7 +114,15 @@ def _figures(options: argparse.Namespace, dataset: Dataset, folder: str) -> int:
         said = {"version": dataset.version, **asdict(found), "left_out": counted.left_out}
         print(json.dumps(said, indent=2))
         return 0
-    console.print(figures_table(found, f"What raters say of version {dataset.version}"))
+    printable()
+    if found.reviews:
+        console.print(figures_table(found, f"What raters say of version {dataset.version}"))
+    else:
+        console.print(
+            f"{plain(folder)}: no review of a caption that version {dataset.version} has",
+            highlight=False,
+            soft_wrap=True,
+        )
     for why, number in counted.left_out.items():
         console.print(f"left out, {plain(why)}: {number}", highlight=False, soft_wrap=True)
     return 0
@@ -110,17 +131,17 @@ def _figures(options: argparse.Namespace, dataset: Dataset, folder: str) -> int:
 def _review(options: argparse.Namespace, dataset: Dataset, folder: str) -> int:
     import asyncio
     import secrets
-    import webbrowser
 
     from beam_pipeline.config import ConfigError
     from beam_pipeline.excerpts import Excerpts
-    from beam_pipeline.review.ratings import check_rater
+    from beam_pipeline.review.ratings import check_folder, check_rater
     from beam_pipeline.review.sample import drawn_once
     from beam_pipeline.review.server import HOST, bound, serve
     from beam_pipeline.review.session import Sample, Session
     from beam_pipeline.show import said
 
     rater = check_rater(options.rater or default_rater())
+    check_folder(rater, folder)
     drawn = drawn_once(dataset, Path(folder, "samples"), options.count, options.seed, options.include_rejected)
     if not drawn:
         raise ConfigError(f"{options.dataset}, version {dataset.version}: it has no captions to judge")
@@ -130,17 +151,28 @@ def _review(options: argparse.Namespace, dataset: Dataset, folder: str) -> int:
     found = bound(options.port)
     url = f"http://{HOST}:{found.getsockname()[1]}/?token={token}"
 
+    def judged() -> str:
+        return f"{session.count()} of {state['total']} caption{'s' if state['total'] != 1 else ''} judged"
+
     def ready() -> None:
-        said(f"{session.count()} of {state['total']} captions judged by {rater}; saved in {session.file}")
+        said(f"{judged()} by {rater}; saved in {session.file}")
         said(f"open {url}\nCtrl-C ends the server; the same command goes on where you were")
         if not options.no_open:
-            webbrowser.open(url)
+            _open(url)
 
     with Excerpts(processes=2) as excerpts:
         asyncio.run(serve(session, excerpts, token, found, ready))
     again = " ".join(["earshot review", *_given(options, rater)])
-    said(f"\n{session.count()} of {state['total']} captions judged by {rater}; go on with: {again}")
+    said(f"\n{judged()} by {rater}; go on with: {again}")
     return 0
+
+
+def _open(url: str) -> None:
+    """Opens the page in a browser; one that takes the terminal until it is left holds up nobody."""
+    import threading
+    import webbrowser
+
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
 def _given(options: argparse.Namespace, rater: str) -> list[str]:

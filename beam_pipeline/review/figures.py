@@ -10,11 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import isclose
 from statistics import NormalDist, fmean
 
 import krippendorff
 import numpy as np
 
+from beam_pipeline.report.published import CUE_ACCURACY
 from beam_pipeline.review.ratings import DETAIL, HALLUCINATION, Review
 from transforms.words import tokens
 
@@ -43,6 +45,11 @@ class Share:
     high: float
     count: int
 
+    @property
+    def has_width(self) -> bool:
+        """Whether the interval says anything: resampled clips that all say the same give one without a width."""
+        return not isclose(self.low, self.high, abs_tol=1e-9)
+
 
 @dataclass(frozen=True)
 class ReviewFigures:
@@ -53,7 +60,8 @@ class ReviewFigures:
         clips: with a review.
         raters: in alphabetical order.
         corresponds: share of captions that say what can be heard; Auto-ACD's correspondence.
-        modified_words: words that were changed, by words; Auto-ACD's modification.
+        modified_words: words that were changed, by words; Auto-ACD's modification. Who refuses a caption and leaves its
+            words alone has said nothing of how many would have to be changed: this does not count here.
         inaudible_words: words that nobody can hear, by words.
         inaudible_captions: share of captions with such a word; Auto-ACD's inaudibility.
         detail: mean of 1 to 3.
@@ -61,7 +69,8 @@ class ReviewFigures:
         low_hallucination: share that is rated 2 or less.
         cues: share of clips in which a cue is right, by cue.
         caption_right: share of captions that correspond and of which no word had to be changed.
-        four_cues: share of clips, of those whose cues were judged, with at least four right ones.
+        four_cues: share of clips with at least four right cues of the six whose accuracy Auto-ACD reports
+            (`published.CUE_ACCURACY`), of clips of which at least four of these were judged.
         agreement: Krippendorff's alpha by question, nominal, and ordinal for detail and hallucination; 1 is agreement
             and 0 what chance gives. ``None`` where no two raters saw the same caption, or all said the same.
     """
@@ -83,7 +92,7 @@ class ReviewFigures:
 
 
 def review_figures(reviews: Iterable[Review]) -> ReviewFigures:
-    """Returns the figures of `reviews`, the latest of each rater of each clip (`read_reviews`).
+    """Returns the figures of `reviews`, the latest of each rater of each caption (`read_reviews`).
 
     What several raters say of a caption is averaged first, so that each clip counts once. Shares have Wilson's interval
     over clips; rates of words, and means, the percentiles of 2,000 samples of clips drawn with replacement: the words
@@ -101,7 +110,7 @@ def review_figures(reviews: Iterable[Review]) -> ReviewFigures:
         clips=len({review.clip_id for review in counted}),
         raters=tuple(sorted({review.rater for review in counted})),
         corresponds=_share(captions, _corresponds),
-        modified_words=_rate(captions, changed_words),
+        modified_words=_rate(captions, _modified),
         inaudible_words=_rate(captions, inaudible_words),
         inaudible_captions=_share(captions, _inaudible),
         detail=_mean(captions, lambda review: review.detail),
@@ -177,12 +186,18 @@ def _low(review: Review) -> bool | None:
     return None if review.hallucination is None else review.hallucination <= LOW
 
 
+def _modified(review: Review) -> int | None:
+    changed = changed_words(review)
+    return None if review.corresponds is False and not changed else changed
+
+
 def _right(review: Review) -> bool | None:
     return None if review.corresponds is None else review.corresponds and not changed_words(review)
 
 
 def _four(review: Review) -> bool | None:
-    return sum(right for _, right in review.cues) >= FOUR if review.cues else None
+    judged = [right for name, right in review.cues if name in CUE_ACCURACY]
+    return sum(judged) >= FOUR if len(judged) >= FOUR else None
 
 
 def _cue(name: str, review: Review) -> bool | None:
@@ -207,10 +222,14 @@ def _mean(captions: Ratings, question: Callable[[Review], float | None]) -> Shar
     return Share(fmean(values), *resampled(values, [1] * len(values)), len(values)) if values else None
 
 
-def _rate(captions: Ratings, count: Callable[[Review], int]) -> Share | None:
+def _rate(captions: Ratings, count: Callable[[Review], int | None]) -> Share | None:
     """What is counted in the captions by the words they have; captions without any are left out."""
-    pairs = [(fmean(map(count, reviews)), len(tokens(reviews[0].caption))) for reviews in captions]
-    counts, words = [pair[0] for pair in pairs if pair[1]], [pair[1] for pair in pairs if pair[1]]
+    counts, words = [], []
+    for reviews in captions:
+        found, length = [one for one in map(count, reviews) if one is not None], len(tokens(reviews[0].caption))
+        if found and length:
+            counts.append(fmean(found))
+            words.append(length)
     return Share(sum(counts) / sum(words), *resampled(counts, words), len(words)) if words else None
 
 

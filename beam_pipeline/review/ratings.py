@@ -53,6 +53,8 @@ class Review:
         at: when it was saved, ISO 8601 in UTC.
         seconds: that the clip was looked at for.
         video_id: of the clip.
+        inaudible_at: where the words of `inaudible` stand, by the pieces of `caption` that could be marked; empty in
+            reviews that were kept before places were.
     """
 
     rater: str
@@ -70,6 +72,7 @@ class Review:
     at: str = ""
     seconds: float = 0.0
     video_id: str = ""
+    inaudible_at: tuple[int, ...] = ()
 
 
 def check_rater(name: str) -> str:
@@ -82,7 +85,9 @@ def check_rater(name: str) -> str:
 
 
 def read_reviews(folder: str) -> list[Review]:
-    """Returns the latest review of each rater of each clip, by rater and then as they came in.
+    """Returns the latest review of each rater of each caption of a clip, by rater and then as they came in.
+
+    A caption that was written anew is another: what a rater says of it takes nothing from what was said of the old one.
 
     Args:
         folder: with the raters' files, on any file system that Beam knows; none is no review.
@@ -90,22 +95,39 @@ def read_reviews(folder: str) -> list[Review]:
     Raises:
         ConfigError: a file cannot be read, or holds something else. A last line that a kill cut off is left out.
     """
-    latest: dict[tuple[str, str], Review] = {}
+    latest: dict[tuple[str, str, str], Review] = {}
     for path in _files(folder):
         for review in _read(path):
-            latest.pop((review.rater, review.clip_id), None)  # so that the order is that of the latest
-            latest[review.rater, review.clip_id] = review
+            key = (review.rater, review.clip_id, review.caption)
+            latest.pop(key, None)  # so that the order is that of the latest
+            latest[key] = review
     return list(latest.values())
 
 
-def reviews_of(rater: str, folder: str | Path) -> dict[str, Review]:
-    """Returns the latest reviews of one rater by clip id, in the order they came; raises as `read_reviews` does."""
-    latest: dict[str, Review] = {}
+def reviews_of(rater: str, folder: str | Path) -> dict[tuple[str, str], Review]:
+    """Returns the latest reviews of one rater by clip id and caption, in the order they came.
+
+    Raises as `read_reviews` does.
+    """
+    latest: dict[tuple[str, str], Review] = {}
     path = Path(folder, check_rater(rater) + SUFFIX)
     for review in _read(str(path)) if path.exists() else ():
-        latest.pop(review.clip_id, None)
-        latest[review.clip_id] = review
+        key = (review.clip_id, review.caption)
+        latest.pop(key, None)
+        latest[key] = review
     return latest
+
+
+def check_folder(rater: str, folder: str | Path) -> None:
+    """Makes the folder of reviews. Raises `ConfigError` where a rater's reviews cannot be kept in it."""
+    path = Path(folder, check_rater(rater) + SUFFIX)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written: {error}; name another folder with --reviews") from None
+    held = path if path.exists() else path.parent
+    if not os.access(held, os.W_OK):
+        raise ConfigError(f"{held}: cannot be written; name another folder with --reviews")
 
 
 def append(folder: str | Path, review: Review) -> Path:

@@ -10,7 +10,9 @@
   let done = []; // of each clip, whether it is judged
   let clip = null; // the one that is shown
   let draft = null; // what was answered of it so far
-  let busy = false;
+  let busy = false; // from a key that goes on until the next clip is shown
+  let heard = -1; // the place whose sound is there
+  const unheard = new Set(); // places whose sound is not to be had
   let since = 0; // when the clip was last counted as looked at
   const at = { word: 0, cue: 0, question: 0 };
 
@@ -59,6 +61,7 @@
   }
 
   function keep() {
+    if (busy) return; // what is saved now is not half done any more
     count();
     kept(draftKey(), JSON.stringify(draft));
   }
@@ -75,13 +78,18 @@
     if (busy) return;
     busy = true;
     try {
-      clip = await ask(`/api/clips/${place}`);
+      await change(place);
     } catch (error) {
       say(`Clip ${place + 1}: ${error.message}`, true);
       return;
     } finally {
       busy = false;
     }
+    await hear(place, play);
+  }
+
+  async function change(place) {
+    clip = await ask(`/api/clips/${place}`);
     since = performance.now();
     startDraft();
     history.replaceState(null, "", `#${place + 1}`);
@@ -98,11 +106,11 @@
     mark(QUESTIONS.findIndex((name) => draft[name] === null));
     $("which").focus({ preventScroll: true });
     scrollTo(0, 0);
-    await hear(place, play);
   }
 
   async function hear(place, play) {
     const player = $("player");
+    heard = -1;
     player.pause();
     player.removeAttribute("src");
     $("outline").replaceChildren();
@@ -116,11 +124,14 @@
     }
     if (clip.at !== place) return; // somebody was quicker
     if (found.error) {
+      unheard.add(place);
       $("trouble").textContent = `This clip cannot be heard: ${found.error}. Skip it (s).`;
       $("trouble").hidden = false;
       $("listen").hidden = true;
       return;
     }
+    unheard.delete(place);
+    heard = place;
     drawOutline(found.outline);
     player.src = address(`/sound/${place}.wav`);
     if (play && $("at-once").checked) player.play().catch(() => {}); // before the first key a browser may refuse
@@ -342,6 +353,8 @@
 
   async function goOn() {
     if (!$("end").hidden || busy || !clip) return;
+    if (heard !== clip.at)
+      return say(unheard.has(clip.at) ? "What cannot be heard cannot be judged: skip it (s)." : "Its sound is not here yet.", true);
     const open = QUESTIONS.findIndex((name) => draft[name] === null);
     if (open >= 0) {
       mark(open);
@@ -372,32 +385,38 @@
       showProgress();
       say(`Clip ${place + 1} saved at ${new Date(saved.at).toLocaleTimeString()} in ${saved.file}`);
     } catch (error) {
-      return say(`Not saved: ${error.message}. Your answers are kept here; Enter tries again.`, true);
-    } finally {
       busy = false;
+      return say(`Not saved: ${error.message}. Your answers are kept here; Enter tries again.`, true);
     }
-    await toOpen(place);
+    const next = nextOpen(place);
+    busy = false; // nothing can come between: `show` is busy before it waits
+    await (next < 0 ? finish() : show(next));
   }
 
   function nextOpen(place) {
     for (let step = 1; step <= done.length; step++) {
       const next = (place + step) % done.length;
-      if (!done[next]) return next;
+      if (!done[next] && !unheard.has(next)) return next;
     }
     return -1;
   }
 
-  async function toOpen(place) {
+  async function skip() {
+    const place = clip ? clip.at : -1;
     const next = nextOpen(place);
-    if (next < 0) return finish();
-    await show(next);
+    if (next < 0) await finish();
+    else if (next === place) say("No other clip is left to judge.");
+    else await show(next);
   }
 
   async function finish() {
     $("player").pause();
     $("work").hidden = true;
     $("end").hidden = false;
-    $("end-title").textContent = `All ${done.length} clips are judged. Thank you.`;
+    const open = done.filter((each) => !each).length;
+    $("end-title").textContent = open
+      ? `${clips(open)} cannot be heard; of ${clips(done.length)} all others are judged. Thank you.`
+      : `${done.length === 1 ? "The clip is" : `All ${done.length} clips are`} judged. Thank you.`;
     $("end-title").focus({ preventScroll: true });
     scrollTo(0, 0);
     const found = await ask("/api/figures").catch((error) => ({ rows: [], raters: [], error: error.message }));
@@ -420,6 +439,8 @@
     body.append(...table.slice(1));
     $("figures").replaceChildren(head, body);
   }
+
+  const clips = (count) => `${count} ${count === 1 ? "clip" : "clips"}`;
 
   function step(by) {
     if (!$("end").hidden) return by < 0 ? show(clip ? clip.at : done.length - 1) : undefined;
@@ -446,7 +467,7 @@
     y: () => answer("corresponds", true), n: () => answer("corresponds", false),
     d: () => mark(1), h: () => mark(2), x: markWords, e: () => $("corrected").focus(), z: putBack,
     m: () => $("note").focus(), r: () => judgeCue(true), w: () => judgeCue(false), c: () => judgeCue(null), R: restRight,
-    j: () => step(1), k: () => step(-1), s: () => toOpen(clip ? clip.at : -1), Enter: goOn,
+    j: () => step(1), k: () => step(-1), s: skip, Enter: goOn,
     ArrowUp: () => toCue(at.cue - 1), ArrowDown: () => toCue(at.cue + 1),
   };
   for (const number of [1, 2, 3, 4, 5]) ACTIONS[number] = () => digit(number);
@@ -457,6 +478,11 @@
     event.preventDefault();
     event.target.blur();
     $("which").focus({ preventScroll: true });
+  }
+
+  function named(event) { // whatever Caps Lock makes of a letter
+    if (!/^[a-z]$/i.test(event.key)) return event.key;
+    return event.shiftKey ? event.key.toUpperCase() : event.key.toLowerCase();
   }
 
   function pressed(event) {
@@ -480,13 +506,14 @@
     if (isControl && (event.key === " " || event.key.startsWith("Arrow"))) return;
     if (event.key === "Enter" && target.matches("button") && !inWords) return;
     if (!$("keys").checked && event.key !== "Enter" && !event.key.startsWith("Arrow")) return;
-    if (!$("end").hidden && !AT_THE_END.has(event.key)) return;
-    if (event.repeat && ["j", "k", "s", "Enter"].includes(event.key)) return; // a key that is held skips no clips
-    const action = Object.hasOwn(ACTIONS, event.key) ? ACTIONS[event.key] : null;
-    if (!action || (!clip && event.key !== "?")) return;
+    const key = named(event);
+    if (!$("end").hidden && !AT_THE_END.has(key)) return;
+    if (event.repeat && ["j", "k", "s", "Enter"].includes(key)) return; // a key that is held skips no clips
+    const action = Object.hasOwn(ACTIONS, key) ? ACTIONS[key] : null;
+    if (!action || (!clip && key !== "?")) return;
     if (event.key.startsWith("Arrow") && $("cues").hidden) return;
     event.preventDefault();
-    action();
+    if (!busy || key === "?") action(); // what is typed now was meant for a clip that is not the one shown
   }
 
   // --- start -----------------------------------------------------------------------------------------------------

@@ -12,9 +12,8 @@ import binascii
 import hashlib
 import heapq
 import json
-import os
 import re
-import tempfile
+import secrets
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,7 +22,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from beam_pipeline.config import ConfigError
 from beam_pipeline.dataset import Dataset
 from beam_pipeline.review.ratings import counted_rows
 from transforms.records import Clip
@@ -31,6 +29,8 @@ from transforms.records import Clip
 BLOCK = 100  # clips that all raters are shown before any of the next, each in an order of their own
 _MOST_ITEMS, _MOST_LETTERS = 12, 600  # of a cue, and of an item: more is not read anyway
 _EMBEDDING = re.compile(r"[A-Za-z0-9+/=]{200,}")  # in base64: nothing to read
+# What the handlers of speech put beside what was said: that nobody speaks, how surely, and in which language.
+_MEASURED = re.compile(r"no speech|language [a-z]{2,3}")
 _CLIP = tuple(field.name for field in fields(Clip))
 
 Stratum = tuple[str, str, str]  # outcome, source, split
@@ -107,8 +107,8 @@ class Sampler:
     def result(self) -> list[Drawn]:
         """The sample, in an order that is drawn as well."""
         chosen: list[tuple[int, Drawn]] = []
-        for stratum, number in allot(self._seen, self._count).items():
-            chosen += heapq.nlargest(number, self._kept[stratum])
+        for stratum, number in allot(self._seen, self._count, self._seed).items():
+            chosen += heapq.nlargest(number, self._kept[stratum]) if number else []
         return [drawn for _, drawn in sorted(chosen, reverse=True)]
 
     def _drawn(self, name: str, row: dict[str, Any]) -> Drawn:
@@ -131,10 +131,9 @@ def draw(dataset: Dataset, count: int, seed: int = 0, rejected: bool = False) ->
 def drawn_once(dataset: Dataset, folder: Path, count: int, seed: int = 0, rejected: bool = False) -> list[Drawn]:
     """Does what `draw` does, but remembers in `folder` what was drawn: reading millions of rows takes minutes.
 
-    Raises:
-        ConfigError: as `draw` does, or the folder cannot be written.
+    Where the folder cannot be written, as another user's, it is drawn every time. Raises as `draw` does.
     """
-    which = dataset.manifest.get("digest") or f"version-{dataset.version}"
+    which = dataset.manifest.get("digest") or f"version-{dataset.version}-{_hash_of(dataset.root)}"
     path = folder / f"{which}-{count}-{seed}{'-rejected' if rejected else ''}.jsonl"
     with suppress(OSError, ValueError, TypeError, binascii.Error):  # not there yet, or broken: it is drawn again
         with path.open(encoding="utf-8") as file:
@@ -145,33 +144,36 @@ def drawn_once(dataset: Dataset, folder: Path, count: int, seed: int = 0, reject
     sample = draw(dataset, count, seed, rejected)
     lines: list[Any] = [{"sample": len(sample)}]
     lines += [[one.clip_id, one.caption, base64.b64encode(one.packed).decode()] for one in sample]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, suffix=".part", delete=False) as part:
-            part.writelines(json.dumps(line) + "\n" for line in lines)
-        os.replace(part.name, path)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written: {error}; name another folder with --reviews") from None
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    with suppress(OSError):  # it is only a cache
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     return sample
 
 
-def allot(sizes: dict[Stratum, int], count: int) -> dict[Stratum, int]:
-    """Shares `count` out among strata in proportion to their sizes, one at least each where there are enough.
+def _hash_of(root: str) -> str:
+    whole = root if "://" in root else str(Path(root).resolve())
+    return hashlib.blake2b(whole.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
-    What rounding leaves goes to those with the largest remainder.
+
+def allot(sizes: dict[Stratum, int], count: int, seed: int = 0) -> dict[Stratum, int]:
+    """Shares `count` out among strata in proportion to their sizes.
+
+    What rounding leaves goes to those with the largest remainders; of equal ones to whom a hash of the seed and the
+    stratum gives it. So a small stratum may have none.
     """
-    count = min(count, sum(sizes.values()))
+    total = sum(sizes.values())
+    count = min(count, total)
     if not count:
         return {}
-    least = 1 if len(sizes) <= count else 0
-    quota = {stratum: count * size / sum(sizes.values()) for stratum, size in sizes.items()}
-    given = {stratum: max(least, int(share)) for stratum, share in quota.items()}
-    while (missing := count - sum(given.values())) != 0:
-        step = 1 if missing > 0 else -1
-        able = [s for s in sizes if (given[s] < sizes[s] if step > 0 else given[s] > least)]
-        chosen = sorted(able, key=lambda s: (step * (given[s] - quota[s]), s))[: abs(missing)]
-        for stratum in chosen:
-            given[stratum] += step
+    given = {stratum: count * size // total for stratum, size in sizes.items()}
+    due = {stratum: (-(count * size % total), place(seed, "\0".join(stratum))) for stratum, size in sizes.items()}
+    for stratum in heapq.nsmallest(count - sum(given.values()), sizes, key=due.__getitem__):
+        given[stratum] += 1
     return given
 
 
@@ -187,11 +189,7 @@ def silent_cues(manifest: dict[str, Any]) -> frozenset[str]:
 def pack(name: str, row: dict[str, Any], silent: Iterable[str] = ()) -> bytes:
     """What is needed of a row, in a fifth of the space; `unpack` undoes it."""
     readable = {cue["name"]: list(filter(_is_readable, cue["items"])) for cue in row["cues"]}
-    cues = {
-        cue: [[item["text"][:_MOST_LETTERS], *map(item.get, ("score", "start_s", "end_s"))] for item in some]
-        for cue, items in readable.items()
-        if cue not in silent and (some := items[:_MOST_ITEMS])
-    }
+    cues = {cue: _cut(items) for cue, items in readable.items() if cue not in silent and items}
     said = {"outcome": name, "clip": row["clip"], "caption": row["caption"], "cues": cues}
     return zlib.compress(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"), 6)
 
@@ -206,7 +204,21 @@ def unpack(packed: bytes) -> Sampled:
 
 
 def _is_readable(item: dict[str, Any]) -> bool:
-    return bool(item["text"].strip()) and not _EMBEDDING.fullmatch(item["text"])
+    """Whether an item says something of the sound: no number of a transcript's, and no embedding."""
+    text = item["text"]
+    return bool(text.strip()) and not _EMBEDDING.fullmatch(text) and not _MEASURED.fullmatch(text)
+
+
+def _cut(items: list[dict[str, Any]]) -> list[list[Any]]:
+    """What is shown of a cue's items; what is left out is said."""
+    shown: list[list[Any]] = []
+    for item in items[:_MOST_ITEMS]:
+        text = item["text"]
+        cut = text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…"
+        shown.append([cut, *map(item.get, ("score", "start_s", "end_s"))])
+    if len(items) > _MOST_ITEMS:
+        shown.append([f"and {len(items) - _MOST_ITEMS} more"])
+    return shown
 
 
 def in_order_of(rater: str, seed: int, clip_ids: Sequence[str]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 import threading
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from beam_pipeline.review.ratings import (
     reviews_of,
 )
 from beam_pipeline.review.sample import Drawn, Sampled, in_order_of, unpack
+from transforms.words import tokens
 
 _MOST_LETTERS = 10_000  # of a caption, and of a note
 # What can be marked: what stands between spaces, and where a script has none, one of its letters.
@@ -33,6 +35,10 @@ _PIECE = re.compile(
     r"|[^\s\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+"
 )
 _EDGES = string.punctuation + string.whitespace + "“”„‘’«»…–—、。，！？\u2028\u2029"
+
+
+# Controls, and marks of format that nobody sees, but for the joiners that some scripts are written with.
+_UNSEEN, _JOINERS = frozenset(("Cc", "Cf")), frozenset("\u200c\u200d")
 
 
 class JudgementError(ValueError):
@@ -53,6 +59,12 @@ class Judgement(BaseModel):
     cues: Annotated[dict[str, bool], Field(max_length=1000)] = {}
     note: Annotated[str, Field(max_length=_MOST_LETTERS)] = ""
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+def cleaned(text: str) -> str:
+    """A caption on one line, its words one space apart, without what cannot be seen."""
+    line = " ".join(text.split())
+    return " ".join("".join(c for c in line if unicodedata.category(c) not in _UNSEEN or c in _JOINERS).split())
 
 
 def pieces(caption: str) -> list[tuple[int, int]]:
@@ -80,15 +92,17 @@ def phrases(caption: str, places: Iterable[int]) -> tuple[str, ...]:
 
 
 def places(caption: str, marked: Sequence[str]) -> list[int]:
-    """Where `phrases` stand; of a phrase that occurs twice the first place after the phrase before."""
-    spans, found, start = pieces(caption), [], 0
+    """Where `phrases` stand, word by word; of one that occurs twice the first place after the phrase before."""
+    spans, start = pieces(caption), 0
+    found: list[int] = []
     for phrase in marked:
-        at = caption.find(phrase, start)
-        if at < 0:
-            continue
-        start = at + len(phrase)
-        found += [index for index, (first, last) in enumerate(spans) if first < start and last > at]
-    return sorted(set(found))
+        length = len(pieces(phrase)) or 1
+        for first in range(start, len(spans) - length + 1):
+            if caption[spans[first][0] : spans[first + length - 1][1]].strip(_EDGES) == phrase:
+                start = first + length
+                found += range(first, start)
+                break
+    return found
 
 
 @dataclass(frozen=True)
@@ -115,10 +129,10 @@ class Session:
         self.sample, self.rater, self.folder = sample, rater, folder
         order = in_order_of(rater, sample.seed, [one.clip_id for one in sample.drawn])
         self._drawn = [sample.drawn[at] for at in order]
-        self._at = {one.clip_id: at for at, one in enumerate(self._drawn)}
+        self._at = {(one.clip_id, one.caption): at for at, one in enumerate(self._drawn)}
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
-        self._said: dict[str, Review] = {}
+        self._said: dict[tuple[str, str], Review] = {}  # by clip id and caption
         self._last = -1
 
     @property
@@ -156,8 +170,7 @@ class Session:
         shown = self.sampled(at)
         spans = pieces(shown.caption)
         ends = (0, *(end for _, end in spans))
-        said = self._said.get(shown.clip.clip_id)
-        review = said if said and said.caption == shown.caption else None
+        review = self._said.get((shown.clip.clip_id, shown.caption))
         return {
             "at": at,
             "clip_id": shown.clip.clip_id,
@@ -176,10 +189,11 @@ class Session:
             ConfigError: the file cannot be written.
         """
         shown = self.sampled(at)
-        corrected = " ".join(judgement.corrected.split())
+        corrected = cleaned(judgement.corrected)
+        is_changed = corrected != cleaned(shown.caption)
         if judgement.clip_id != shown.clip.clip_id:
             raise JudgementError("this is another clip by now; load the page again")
-        if not corrected:
+        if is_changed and not tokens(corrected):
             raise JudgementError("corrected: a caption has at least one word")
         if unknown := judgement.cues.keys() - shown.cues.keys():
             raise JudgementError(f"cues: the clip has none called {min(unknown)}")
@@ -190,7 +204,7 @@ class Session:
             outcome=shown.outcome,  # type: ignore[arg-type]
             caption=shown.caption,
             corresponds=judgement.corresponds,
-            corrected=shown.caption if corrected == " ".join(shown.caption.split()) else corrected,
+            corrected=corrected if is_changed else shown.caption,
             inaudible=phrases(shown.caption, judgement.inaudible),
             detail=judgement.detail,
             hallucination=judgement.hallucination,
@@ -199,10 +213,11 @@ class Session:
             at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
             seconds=round(judgement.seconds, 1),
             video_id=shown.clip.video_id,
+            inaudible_at=tuple(sorted(set(judgement.inaudible))),
         )
         with self._lock:
             append(self.folder, review)
-            self._said[review.clip_id], self._last = review, at
+            self._said[review.clip_id, review.caption], self._last = review, at
         return review
 
     def figures(self) -> ReviewFigures:
@@ -215,7 +230,7 @@ class Session:
 
     def _done(self) -> list[bool]:
         said = self._said
-        return [one.clip_id in said and said[one.clip_id].caption == one.caption for one in self._drawn]
+        return [(one.clip_id, one.caption) in said for one in self._drawn]
 
     def _refresh(self) -> None:
         """Reads the rater's file where it is not as it was last read: another window may have added to it."""
@@ -229,7 +244,7 @@ class Session:
             if stamp == self._stamp:
                 return
             self._said = reviews_of(self.rater, self.folder)
-            self._last = next((self._at[clip_id] for clip_id in reversed(self._said) if clip_id in self._at), -1)
+            self._last = next((self._at[key] for key in reversed(self._said) if key in self._at), -1)
             self._stamp = stamp
 
 
@@ -238,12 +253,13 @@ def _judged(review: Review) -> dict[str, Any]:
     return {
         "corresponds": review.corresponds,
         "corrected": review.corrected,
-        "inaudible": places(review.caption, review.inaudible),
+        "inaudible": list(review.inaudible_at) or places(review.caption, review.inaudible),
         "detail": review.detail,
         "hallucination": review.hallucination,
         "cues": dict(review.cues),
         "note": review.note,
         "at": review.at,
+        "seconds": review.seconds,  # to be added to
     }
 
 

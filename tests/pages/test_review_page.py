@@ -177,7 +177,7 @@ def test_three_clips_are_judged_by_keyboard_alone_and_a_reload_costs_nothing(
         assert page.locator("#words button[aria-pressed=true]").all_text_contents() == ["red", "dog"]
         assert page.is_checked("input[name=corresponds][value=no]")
         assert page.is_checked("input[name=hallucination][value='2']")
-        press(page, "Enter w R")  # the first cue is wrong, all others are right
+        press(page, "Enter w Shift+R")  # the first cue is wrong, all others are right
         page.reload()
         is_at(page, 2)
         assert page.locator("#cue-list button.right[aria-pressed=true]").count() == 4
@@ -289,26 +289,83 @@ def test_text_from_clips_runs_nothing_and_a_clip_that_is_gone_says_so(
     ]
     root = publish(tmp_path / "data", captions)
     server = serve(root, "--rater", "ann")
+    troubles: list[str] = []
     for number in (1, 2):
         with opened(chromium, f"{server.url}#{number}") as page:
             until(
                 page, "document.getElementById('outline').children.length || !document.getElementById('trouble').hidden"
             )
-            trouble = page.text_content("#trouble") or ""
+            troubles.append(page.text_content("#trouble") or "")
             assert (page.text_content("#words") or "").split() == HOSTILE.split()
             press(page, "y 1 1 Enter v")
             page.wait_for_selector("#strip :text('Nothing can be seen')")
-            assert HOSTILE in (page.text_content("#cue-list") or "")
-            press(page, "R Enter")
-            said(page, f"Clip {number} saved")
+            if "gone.mp4" in troubles[-1]:
+                assert "cannot be heard" in troubles[-1]
+                said(page, "cannot be judged")
+            else:
+                assert HOSTILE in (page.text_content("#cue-list") or "")
+                press(page, "Shift+R Enter")
+                said(page, f"Clip {number} saved")
             assert page.evaluate("window.hacked") is None
             assert page.locator("main img, main script").count() == 0
-            if "gone.mp4" in trouble:
-                assert "cannot be heard" in trouble
-                break
-    else:
-        raise AssertionError("the clip whose file is gone was not shown as such")
-    assert read_reviews(str(root / "reviews"))[0].caption == HOSTILE
+    assert sorted(map(bool, troubles)) == [False, True]
+    assert [one.caption for one in read_reviews(str(root / "reviews"))] == [HOSTILE]
+
+
+def test_where_only_clips_are_left_that_cannot_be_heard_the_end_comes(
+    chromium: Any, tmp_path: Path, serve: Callable[..., Server]
+) -> None:
+    uris = [sound(tmp_path / "here.wav"), str(tmp_path / "gone.mp4"), str(tmp_path / "lost.mp4")]
+    root = publish(tmp_path / "data", [captioned(f"clip{i}", uri, f"Dog {i} barks.") for i, uri in enumerate(uris)])
+    with opened(chromium, serve(root, "--rater", "ann").url) as page:
+        for _ in uris:
+            until(
+                page, "document.getElementById('outline').children.length || !document.getElementById('trouble').hidden"
+            )
+            number = page.text_content("#which")
+            if page.locator("#outline rect").count():
+                press(page, "y 3 5 Enter Enter")
+                said(page, "saved")
+            else:
+                press(page, "y 3 5 Enter")
+                said(page, "cannot be judged")
+                press(page, "s")
+            moved = (
+                "was => document.getElementById('which').textContent !== was || !document.getElementById('end').hidden"
+            )
+            until(page, moved, number)
+        page.wait_for_selector("#figures tbody tr >> nth=4")
+        assert "2 clips cannot be heard; of 3 clips all others are judged" in (page.text_content("#end-title") or "")
+        assert page.text_content("#count") == "1 of 3 judged"
+    assert [one.clip_id for one in read_reviews(str(root / "reviews"))] == ["clip0"]
+
+
+def test_keys_before_the_next_clip_is_shown_are_no_answers_to_the_one_that_was_saved(
+    chromium: Any, dogs: Callable[[int], Path], serve: Callable[..., Server]
+) -> None:
+    root = dogs(2)
+    with opened(chromium, serve(root, "--rater", "ann").url) as page:
+        is_at(page, 1)
+        page.evaluate(
+            """() => { const real = window.fetch; window.fetch = async (address, asked) => {
+                if (!asked?.method && /clips\\/\\d+\\?/.test(address)) await new Promise((go) => setTimeout(go, 1000));
+                return real(address, asked); }; }"""
+        )
+        press(page, "y 3 5 Enter Enter")
+        said(page, "Clip 1 saved")
+        assert (page.text_content("#which") or "").startswith("Clip 1 of")
+        press(page, "n 1 1 w")
+        is_at(page, 2)
+        assert page.locator("input[type=radio]:checked").count() == 0
+        assert page.evaluate("Object.keys(localStorage).filter(key => key.includes('clip')).length") == 0
+        press(page, "k")
+        is_at(page, 1)
+        for name, value in (("corresponds", "yes"), ("detail", "3"), ("hallucination", "5")):
+            assert page.is_checked(f"input[name={name}][value='{value}']")
+        press(page, "R")  # as Caps Lock makes of r: one cue is right, not all
+        assert page.locator("#cue-list button.right[aria-pressed=true]").count() == 1
+    (kept,) = read_reviews(str(root / "reviews"))
+    assert (kept.corresponds, kept.detail, kept.hallucination) == (True, 3, 5)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -352,7 +409,7 @@ def test_the_figures_at_the_end_are_for_everybody(
 ) -> None:
     with opened(chromium, serve(dogs(1), "--rater", "ann").url, PHONE, "dark") as page:
         is_at(page, 1)
-        press(page, "y 3 5 Enter R Enter")
+        press(page, "y 3 5 Enter Shift+R Enter")
         page.wait_for_selector("#figures tbody tr >> nth=5")
         assert violations(page) == []
         assert not overflows(page)
