@@ -1,29 +1,35 @@
 """Training clips for models that listen, mixed anew each time of single sounds, as powers of mel bands.
 
 What sounds in them is what sounds in the occasions of the demo world, as loud and as often; music is more frequent.
+It is synthesised at the rate of the world's files and resampled, as a run does: noise that is drawn at another rate
+is another, and a flute has hardly any breath left below 8 kHz.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import Progress
 from torch import Tensor
+from torchaudio.functional import resample
 from transformers import WhisperFeatureExtractor
 
 from demo import training
-from demo.music import GENRES, INSTRUMENTS, Music, make_music, onsets, play
+from demo.music import GENRES, INSTRUMENTS, Music, make_music, play, score
 from demo.occasions import APART_S, CLAUSES, MUSIC, MUSIC_S, SPEECH, Sounding, make_occasion
 from demo.sounds import BEDS, EVENT_PEAK, bed, voice_events
 from demo.soundtrack import MUSIC_BEHIND, MUSIC_PEAK, SPEECH_PEAK
 from demo.speaking import make_phrase, make_voice, say
 from demo.spectrograms import mel_power, packed, unpacked
-from demo.world import SOURCES
+from demo.world import AUDIO_RATE, SOURCES
 
 RATE, HOP, BANDS, SECONDS = 16_000, 640, 128, 10
 WINDOW = 1024  # samples: long enough for notes, whose pitch Whisper's 400 hardly show
@@ -52,6 +58,7 @@ class Piece:
         music: its truth.
         start_s: when it begins, in seconds; and so `end_s`.
         notes: whether each of `INSTRUMENTS` begins a note.
+        held: whether it sounds.
         hits: whether the accompaniment plays each of `HITS`.
         beat: sine and cosine of where in a beat the frame's middle lies.
     """
@@ -61,6 +68,7 @@ class Piece:
     start_s: float
     end_s: float
     notes: Tensor
+    held: Tensor
     hits: Tensor
     beat: Tensor
 
@@ -82,41 +90,70 @@ class Sounds:
     pieces: list[Piece]
 
 
-def gather(individuals: int, utterances: int, pieces: int, bar: Progress) -> Sounds:
-    """Has so many individuals of each thing sound, phrases be spoken, and pieces be played."""
+def gather(individuals: int, utterances: int, pieces: int, bar: Progress, processes: int = 1) -> Sounds:
+    """Has so many individuals of each thing sound, phrases be spoken, and pieces be played.
+
+    Args:
+        individuals: how many of each thing.
+        utterances: how many phrases.
+        pieces: how many pieces of music.
+        bar: shows how far it is.
+        processes: how many pieces are played at once; they are the same, whatever their number.
+    """
     rng, extractor = np.random.default_rng(training.TRAINING_SEED), make_extractor()
-
-    def heard(audio: np.ndarray) -> Tensor:
-        return packed(mel_power(audio, extractor))
-
     events: dict[str, list[list[Tensor]]] = {}
     for name in bar.track(SOURCES, description="things"):
         events[name] = []
         for individual in range(individuals):
             seed = [training.TRAINING_SEED, list(SOURCES).index(name), individual]
-            thrice = voice_events(name, (0.0, VOICE_S, 2 * VOICE_S), RATE, 3 * round(VOICE_S * RATE), seed)
-            events[name].append([heard(audio / np.abs(audio).max()) for audio in np.split(thrice, 3)])
-    beds = [heard(bed(place, RATE, SECONDS * RATE, rng)) for place in BEDS for _ in range(12)]
+            times, samples = (0.0, VOICE_S, 2 * VOICE_S), 3 * round(VOICE_S * AUDIO_RATE)
+            thrice = np.split(voice_events(name, times, AUDIO_RATE, samples, seed), 3)
+            events[name].append([heard(audio / np.abs(audio).max(), extractor) for audio in thrice])
+    beds = [heard(bed(place, AUDIO_RATE, SECONDS * AUDIO_RATE, rng), extractor) for place in BEDS for _ in range(12)]
     said = []
     for _ in bar.track(range(utterances), description="speaking"):
-        said.append(heard(np.pad(say(make_phrase(rng), make_voice(rng), RATE), (int(rng.integers(HOP)), HOP))))
-    return Sounds(events, beds, said, [make_piece(rng, heard) for _ in bar.track(range(pieces), description="playing")])
+        audio = np.pad(say(make_phrase(rng), make_voice(rng), RATE), (int(rng.integers(HOP)), HOP))
+        said.append(packed(mel_power(audio, extractor)))  # resampled from its own rate either way
+    # A fresh interpreter each: a fork would copy the bar's thread in whatever state it is.
+    context, one_thread = get_context("spawn"), (torch.set_num_threads, (1,))
+    with ProcessPoolExecutor(processes, context, *one_thread) if processes > 1 else nullcontext() as pool:
+        performed = pool.map(perform, range(pieces), chunksize=10) if pool else map(perform, range(pieces))
+        played = bar.track(performed, pieces, description="playing")
+        return Sounds(events, beds, said, [make_piece(*one) for one in played])
 
 
-def make_piece(rng: np.random.Generator, heard: Callable[[np.ndarray], Tensor]) -> Piece:
-    """Returns a piece that begins and ends where those of occasions do."""
-    music, (start, end) = make_music(rng), (rng.uniform(*window) for window in MUSIC_S)
-    audio = np.zeros(SECONDS * RATE, np.float32)
-    played = play(music, RATE, end - start)
-    audio[round(start * RATE) :][: len(played)] = played
-    return Piece(heard(audio), music, start, end, *rhythm(music, start, end))
+def heard(audio: np.ndarray, extractor: WhisperFeatureExtractor) -> Tensor:
+    """What a run hears of sound at the world's rate, as `packed` mel powers (128, frames)."""
+    return packed(mel_power(resample(torch.from_numpy(audio).float(), AUDIO_RATE, RATE).numpy(), extractor))
 
 
-def rhythm(music: Music, start_s: float, end_s: float) -> tuple[Tensor, Tensor, Tensor]:
-    """What `Piece` has as notes, hits and beat, of music that plays from `start_s` to `end_s` (seconds)."""
+def perform(number: int) -> tuple[np.ndarray, Music, float, float]:
+    """Plays the training's n-th piece; it begins and ends where those of occasions do.
+
+    Returns:
+        `packed` mel powers (128, 250) with peak 1, its truth, and when it begins and ends in seconds.
+    """
+    rng = np.random.default_rng([training.TRAINING_SEED, number])
+    music, (start, end) = make_music(rng), (float(rng.uniform(*window)) for window in MUSIC_S)
+    audio = np.zeros(SECONDS * AUDIO_RATE, np.float32)
+    played = play(music, AUDIO_RATE, end - start)
+    audio[round(start * AUDIO_RATE) :][: len(played)] = played
+    return heard(audio, make_extractor()).numpy(), music, start, end
+
+
+def make_piece(power: np.ndarray, music: Music, start_s: float, end_s: float) -> Piece:
+    """Returns what `perform` played, with what is true of its course."""
+    return Piece(torch.from_numpy(power), music, start_s, end_s, *rhythm(music, start_s, end_s))
+
+
+def rhythm(music: Music, start_s: float, end_s: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `Piece` has as notes, held, hits and beat, of music that plays from `start_s` to `end_s` (seconds)."""
     notes, hits = torch.zeros(FRAMES // 4, len(INSTRUMENTS)), torch.zeros(FRAMES // 4, len(HITS))
-    for name, times in onsets(music, end_s - start_s).items():
-        notes[[int((start_s + t) / TOKEN_S) for t in times], list(INSTRUMENTS).index(name)] = 1
+    held = torch.zeros_like(notes)
+    for note in score(music, end_s - start_s):
+        player, start = list(INSTRUMENTS).index(note.instrument), start_s + note.start_s
+        notes[int(start / TOKEN_S), player] = 1
+        held[int(start / TOKEN_S) : int(min(start + note.seconds, end_s) / TOKEN_S) + 1, player] = 1
     beats, bar = GENRES[music.genre]
     beat_s = 60 / music.tempo_bpm
     for number in range(int((end_s - start_s) / beat_s / beats) + 1):
@@ -126,7 +163,7 @@ def rhythm(music: Music, start_s: float, end_s: float) -> tuple[Tensor, Tensor, 
                 hits[int(moment / TOKEN_S), HITS.index(what if isinstance(what, str) else "tone")] = 1
     middles = (torch.arange(FRAMES // 4) + 0.5) * TOKEN_S
     phase = 2 * torch.pi * (middles - start_s) / beat_s
-    return notes, hits, torch.stack([phase.sin(), phase.cos()], 1)
+    return notes, held, hits, torch.stack([phase.sin(), phase.cos()], 1)
 
 
 @dataclass

@@ -12,6 +12,7 @@ are measured on seeds from 100, on MP4 files written, decoded and asked about as
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,7 @@ BATCH = 16
 WEIGHTS = {
     "active": 10.0,
     "notes": 2.0,
+    "held": 4.0,
     "hits": 3.0,
     "beat": 2.0,
 }  # of losses that are means over many frames, most of them silent
@@ -195,6 +197,7 @@ class Helpers(nn.Module):
         super().__init__()
         self.active = nn.Linear(width, len(SOUNDS))
         self.notes = nn.Linear(width, len(INSTRUMENTS))
+        self.held = nn.Linear(width, len(INSTRUMENTS))
         self.hits = nn.Linear(width, len(HITS))
         self.beat = nn.Linear(width, 2)
         self.players = nn.Linear(width, len(INSTRUMENTS))
@@ -208,7 +211,7 @@ class Helpers(nn.Module):
         playing = batch.active[batch.playing, :, SOUNDS.index(MUSIC)].bool()
         music = encoded[batch.playing][playing]  # all frames of all clips in which music plays, one after the other
         whose = playing.nonzero()[:, 0]
-        for name in ("notes", "hits"):
+        for name in ("notes", "held", "hits"):
             wanted = torch.stack([getattr(piece, name) for piece in batch.pieces])[playing]
             losses[name] = binary_cross_entropy_with_logits(getattr(self, name)(music), wanted)
         losses["beat"] = mse_loss(self.beat(music), torch.stack([piece.beat for piece in batch.pieces])[playing])
@@ -345,7 +348,7 @@ def main(arguments: list[str] | None = None) -> None:
         torch.manual_seed(0)
         tokenizer = make_tokenizer(WORDS)
         model = make_model(tokenizer)
-        sounds = gather(options.individuals, options.utterances, options.pieces, bar)
+        sounds = gather(options.individuals, options.utterances, options.pieces, bar, os.cpu_count() or 1)
         train(model, sounds, tokenizer, options.steps, bar)
         processor = Qwen2AudioProcessor(make_extractor(), tokenizer, chat_template=TEMPLATE)
         training.save_pretrained(options.out, model.half(), processor)

@@ -25,6 +25,7 @@ from model_handlers.base import Item
 from tests.media_files import write_clip
 from transforms.avro import to_record
 from transforms.records import Attempt, Caption, Clip, Cue, Failure, Pair, Rejection, SoundEvent, Version
+from transforms.remote import Patience
 
 Named = tuple[str, dict[str, Any]]
 
@@ -259,6 +260,34 @@ def test_media_that_is_gone_broken_or_one_half_only_is_said_in_place_and_the_res
         assert said.startswith("It cannot be opened: ")
     assert found["nan.wav"].media.said == ("There is no picture.", "The player has the first 30 s.")
     assert 150_000 < found["nan.wav"].media.size < 300_000  # 30 s at 48 kbit/s, as base64
+
+
+def test_one_clip_of_a_place_that_cannot_be_reached_is_waited_for_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")  # where nobody answers
+    monkeypatch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda options: None)
+    sample = Sample(12)
+    for n in range(12):
+        sample.add("captions", to_record(Caption(Clip(f"c{n}", f"gs://far/{n}.mp4"), "A dog barks.", "w", CUES)))
+    with Excerpts(patience=Patience(connect_s=1, silence_s=1, insist_s=1)) as excerpts:
+        said = [exhibit.media.said for exhibit in exhibits(sample, excerpts, 10**6, quiet=True)]
+    tried = [one for (one,) in said if one.startswith("It cannot be opened: cannot fetch gs://far/")]
+    assert 1 <= len(tried) <= 2  # as many as there are threads
+    left = [one for (one,) in said if one == "It was not opened: gs://far could not be reached for another clip."]
+    assert len(tried) + len(left) == 12
+
+
+def test_a_caption_that_was_published_without_a_form_is_shown_as_that() -> None:
+    text = "A dog barks."
+    marked = Attempt(text, "length", "without detailed: too short")
+    sample = Sample(2)
+    for name, attempts in (("c0", (Attempt(text, "length", "detailed: too short"), marked)), ("c1", (marked,))):
+        sample.add("captions", to_record(Caption(Clip(name, ""), text, "w", CUES, attempts=attempts)))
+    with Excerpts() as excerpts:
+        found = {it.clip_id: it for it in exhibits(sample, excerpts, 10**6, quiet=True)}
+    assert {it.without for it in found.values()} == {"without detailed: too short"}
+    assert [attempt.complaint for attempt in found["c0"].attempts] == ["detailed: too short"]
+    assert found["c1"].attempts == ()
 
 
 def test_no_clip_is_opened_once_the_page_has_no_more_room(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_two_reports_of_a_version_are_the_same_page(copy: Path) -> None:
 def test_what_changed_since_the_version_before_is_in_it_unless_told_otherwise(copy: Path, tmp_path: Path) -> None:
     seen: list[Any] = []
 
-    def sections(_figures: Any, _dataset: Any, comparison: Any, _reviews: Any) -> list[Section]:
+    def sections(_figures: Any, _dataset: Any, comparison: Any, *_: Any) -> list[Section]:
         seen.append(comparison and (comparison.old, comparison.new))
         return []
 
@@ -107,6 +107,8 @@ def test_the_command_writes_where_it_is_told_and_says_where(
         (["{copy}", "7"], "there is no version 7"),
         (["{copy}", "--clips", "-1"], "--clips -1"),
         (["{copy}", "--output", "{tmp}/no/such/folder/page.html"], "cannot be written"),
+        (["{copy}", "--output", "{tmp}"], "this is a folder; name a file"),
+        (["{copy}", "--output", "{tmp}/new/"], "this is a folder; name a file"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(arguments: list[str], said: str, copy: Path, tmp_path: Path) -> None:
@@ -232,7 +234,7 @@ def test_a_page_says_whose_licence_allows_research_only(data: Path) -> None:
 
 def test_reviews_are_read_where_there_are_any(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(build, "sections", lambda _figures, _dataset, _comparison, reviews: seen.append(reviews) or [])
+    monkeypatch.setattr(build, "sections", lambda _figures, _dataset, _comparison, *heard: seen.append(heard) or [])
     report(str(copy), 1, clips=0, quiet=True)
     clip = next(Dataset.open(str(copy), 1).read("captions"))
     review = {
@@ -255,5 +257,41 @@ def test_reviews_are_read_where_there_are_any(copy: Path, monkeypatch: pytest.Mo
     (copy / "reviews").mkdir()
     (copy / "reviews/ann.jsonl").write_text(json.dumps(review) + "\n")
     report(str(copy), 1, clips=0, quiet=True)
-    assert seen[0] is None
-    assert (seen[1].reviews, seen[1].raters) == (1, ("ann",))
+    assert seen[0] == (None, {})
+    assert (seen[1][0].reviews, seen[1][0].raters, seen[1][1]) == (1, ("ann",), {})
+    review["caption"] = review["corrected"] = "Another caption."
+    (copy / "reviews/ann.jsonl").write_text(json.dumps(review) + "\n")
+    report(str(copy), 1, clips=0, quiet=True)
+    assert (seen[2][0], sum(seen[2][1].values())) == (None, 1)
+
+
+def test_damaged_reviews_cost_their_section_and_no_more(copy: Path) -> None:
+    (copy / "reviews").mkdir()
+    (copy / "reviews/ann.jsonl").write_text('{"rater": "ann"}\n\n')
+    html = texts(Path(report(str(copy), clips=0, quiet=True)).read_text(encoding="utf-8"))
+    assert "The reviews cannot be told:" in html
+    assert "ann.jsonl, line 1: no review" in html
+    assert "What went in, what came out" in html
+
+
+@pytest.mark.parametrize(("name", "content"), [("captions.avro", b"Obj\x01junk"), ("manifest.json", b'{"counts": {}}')])
+def test_a_damaged_version_before_costs_the_comparison_and_no_more(copy: Path, name: str, content: bytes) -> None:
+    (copy / "versions/1" / name).write_bytes(content)
+    html = texts(Path(report(str(copy), 2, clips=0, quiet=True)).read_text(encoding="utf-8"))
+    assert "The version before cannot be compared with this one: " in html
+    assert "What went in, what came out" in html
+
+
+def test_the_page_names_only_the_ends_that_are_there_and_the_profile_where_there_is_one(data: Path) -> None:
+    dataset = Dataset.open(str(data))
+    shown = [exhibit(0), replace(exhibit(1), end="failed")]
+    assert "drawn by chance: captioned and failed ones." in texts(page(dataset, [], shown).decode())
+    assert "drawn by chance: failed ones." in texts(page(dataset, [], shown[1:]).decode())
+    assert "Profile" not in texts(page(replace(dataset, manifest={**dataset.manifest, "profile": ""}), [], []).decode())
+
+
+def test_sources_that_differ_by_case_are_told_apart(data: Path) -> None:
+    shown = [replace(exhibit(n), source=source) for n, source in enumerate(("Demo", "demo"))]
+    html = page(Dataset.open(str(data)), [], shown).decode()
+    assert '<option value="Demo">' in html
+    assert '<option value="demo">' in html

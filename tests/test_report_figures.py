@@ -16,8 +16,8 @@ from beam_pipeline.report.figures import DISSIMILAR, Figures, stage
 from beam_pipeline.report.parts import Plot, Section, Table
 from beam_pipeline.report.published import DATASETS
 from beam_pipeline.report.sections import sections
-from beam_pipeline.report.tallies import Bounded, Histogram, Lengths
-from beam_pipeline.report.wording import lasting, listed, number, percent
+from beam_pipeline.report.tallies import Bounded, Distinct, Histogram, Lengths
+from beam_pipeline.report.wording import dollars, lasting, listed, number, percent
 from beam_pipeline.review.figures import ReviewFigures, Share
 from model_handlers.base import Item
 from model_handlers.synchronisation import Draw, hits, to_item
@@ -203,7 +203,13 @@ def test_confidence_is_of_what_a_cue_says_first_and_scales_stay_apart() -> None:
     assert figures.cues["loudness"].first.count == 0
     section = shown(figures)["cues"]
     assert "Without any score: speech." in section.said
-    assert table(section, "Scores on another scale").rows == (("loudness", "−20.0", "−11.5", "−3.0"),)
+    assert table(section, "Scores on another scale").rows == (
+        ("loudness", "peak", "−3.0", "−3.0", "−3.0"),
+        ("loudness", "rms", "−20.0", "−20.0", "−20.0"),
+    )
+    levels = cue("loudness", *((f"band {n}", -1.0 - n) for n in range(12)))
+    section = shown(counted([captioned("1", cues=(levels,))]))["cues"]
+    assert table(section, "Scores on another scale").rows == (("loudness", "all", "−12.0", "−6.5", "−1.0"),)
     assert not any(isinstance(part, Plot) and part.name == "confidence" for part in section.parts)
 
 
@@ -221,7 +227,7 @@ def test_what_was_dropped_before_the_sync_filter_is_no_part_of_it() -> None:
     [tally] = figures.synchronisation.values()
     assert (tally.hits[True].total(), tally.hits[False].total()) == (1, 1)
     section = shown(figures)["synchronisation"]
-    assert "2 clips were judged; 1 (50.0 %) were rejected" in section.said
+    assert "2 clips were judged; 1 (50.0 %) was rejected" in section.said
     lines = table(section, "sync-hits").rows
     assert lines == (("0", "0", "1"), ("1", "0", "0"), ("2", "1", "0"))
 
@@ -243,7 +249,7 @@ def test_similarity_tells_captions_from_what_was_rejected_for_it_and_later() -> 
     [plot] = section.parts
     assert isinstance(plot, Plot)
     assert "threshold 0.3" in plot.svg
-    assert table(section, "similarity").rows[0] == ("captions", "2", "0.450", "0.405", "0.400", "0.500")
+    assert table(section, "similarity").rows[0] == ("captions", "2", "0.450", "0.401", "0.400", "0.500")
     bare = shown(counted(many(), {**MANIFEST, "similarity": None}))["similarity"]
     assert "no threshold was set" in bare.said
 
@@ -264,19 +270,122 @@ def test_questions_by_kind_and_form() -> None:
     section = shown(counted(many(), {**MANIFEST, "pairs": {"published": 3, "dropped": {"grounded": 2}}}))["questions"]
     assert table(section, "questions").rows == (("sound", "2", "1", "1"), ("count", "1", "0", "1"))
     assert table(section, "Questions that were not taken").rows == (("grounded", "2", "100 %"),)
-    assert "1.0 a clip" in section.said
+    assert "3 questions about 1 of 3 captioned clips: 3.0 a clip" in section.said
     assert "3.0 words on average and an answer 2.0" in section.said
+
+
+def test_questions_of_which_none_was_taken_are_accounted_for() -> None:
+    manifest = {**MANIFEST, "pairs": {"published": 0, "dropped": {"grounded": 172}}}
+    section = shown(counted([captioned("1")], manifest))["questions"]
+    assert section.said == "No question that was written was taken."
+    assert table(section, "Questions that were not taken").rows == (("grounded", "172", "100 %"),)
+    assert "questions" not in shown(counted([captioned("1")]))
+
+
+def test_distinct_texts_are_counted_in_flat_memory() -> None:
+    found = Distinct()
+    assert found.count == 0
+    for number_of in (1, 2, 3, 2):
+        found.add(str(number_of))
+    assert found.count == 3
+    for number_of in range(30_000):
+        found.add(str(number_of))
+    assert found.count == pytest.approx(30_000, rel=0.002)
+
+
+def test_clips_of_sources_that_the_filter_does_not_judge_are_not_counted_as_judged() -> None:
+    right, wrong = guesses((10, 10, 0.9), (10, 10, 0.9)), guesses((10, 0, 0.9))
+    rows: list[Outcome] = [
+        replace(captioned("1", cues=(wrong,)), clip=clip("1", source="vggsound")),
+        replace(captioned("2", cues=(right,)), clip=clip("2", source="audioset")),
+        Rejection(clip("3", source="audioset"), "out_of_sync", "", (wrong,)),
+    ]
+    manifest = {**MANIFEST, "filters": {"sync": {**RULE, "sources": ["audioset"]}}}
+    section = shown(counted(rows, manifest))["synchronisation"]
+    assert section.said.startswith(
+        "1 clip of other sources than audioset was not judged. 2 clips were judged; 1 (50.0 %) was"
+    )
+    assert table(section, "sync-hits").rows == (("0", "0", "1"), ("1", "0", "0"), ("2", "1", "0"))
+    none = shown(counted(rows[:1], manifest))["synchronisation"]
+    assert (none.said, none.parts) == ("1 clip of other sources than audioset was not judged.", ())
+
+
+def test_a_caption_that_was_published_without_a_form_took_no_further_answer() -> None:
+    text = "A dog barks."
+    refused = Attempt(text, "length", "detailed: too short")
+    marked = Attempt(text, "length", "without detailed: too short")
+    rows = [captioned("1", text, attempts=(refused, marked)), captioned("2", text, attempts=(marked,)), captioned("3")]
+    figures = counted(rows, {**MANIFEST, "forms": ["detailed"], "versions": {"missing": {"detailed": 2}}})
+    assert dict(figures.answers.counts) == {1: 2, 2: 1}
+    assert figures.first_try() == pytest.approx(1 / 3)
+    assert dict(figures.checks["captions"]) == {"length": 1}
+    section = shown(figures)["checks"]
+    assert "2 captions were published without a form or language that never passed." in section.said
+    forms = table(shown(figures)["captions"], "In other forms and languages").rows
+    assert forms == (("detailed", "", "0", "0 %", "2"),)
+
+
+def test_a_transcript_without_speech_says_nothing() -> None:
+    silent = cue("speech", ("no speech", 0.97))
+    spoken = cue("speech", ("no speech", 0.1), ("language en", 0.99), ("Hello there", 0.6))
+    tally = counted([captioned("1", cues=(silent,)), captioned("2", cues=(spoken,))]).cues["speech"]
+    assert (tally.with_items, tally.empty, tally.items) == (1, 1, 1)
+    assert (tally.first.count, tally.first.mean) == (1, 0.6)
+
+
+def test_the_highest_medians_are_named_as_they_are_shown() -> None:
+    def said(*scores: float) -> str:
+        cues = tuple(cue(name, ("x", score)) for name, score in zip(("place", "objects"), scores, strict=True))
+        parts = shown(counted([captioned("1", cues=cues)], {**MANIFEST, "cues": {}}))["cues"].parts
+        return next(part.said for part in parts if isinstance(part, Plot) and part.name == "confidence")
+
+    assert said(0.994, 0.9999).startswith("The highest median is that of objects: 1.00.")
+    assert said(0.9991, 0.9999).startswith("The highest medians are those of place, objects: 1.00.")
+
+
+def test_the_ends_of_the_scale_are_told_without_ties_broken_by_chance() -> None:
+    rows = [Rejection(clip("1"), "silent", ""), Failure(clip("2"), "media", "broken"), captioned("3")]
+    found = shown(counted(rows, {**MANIFEST, "costs": {"a": {"clips": 0, "seconds": 0.0}}}))
+    funnel = next(part for part in found["overview"].parts if isinstance(part, Plot))
+    assert funnel.said == "Most were lost here: media and cues, silence filter, 1 clip each."
+    assert found["cost"].said == "No time is on record of the run that made this version."
+    assert found["cues"].parts[0].said == "Every cue says something of 0 % of all clips."  # type: ignore[union-attr]
+
+
+def test_a_plot_of_some_steps_says_so() -> None:
+    costs = {f"s{n:02}": {"clips": 1, "seconds": 1.0} for n in range(20)}
+    [plot] = shown(counted(many(), {**MANIFEST, "costs": costs}))["cost"].parts
+    assert isinstance(plot, Plot)
+    assert plot.said.endswith("The plot has the 15 longest of 20 steps.")
+
+
+def test_what_cannot_be_told_is_said_where_it_would_stand() -> None:
+    figures = counted(many())
+    dataset = Dataset("/nowhere", 1, figures.manifest)
+    left_out = {"of another caption": 19, "of clips that are gone": 1}
+    found = {it.name: it for it in sections(figures, dataset, "v1: cannot be read", None, left_out)}
+    assert found["differences"].said == "The version before cannot be compared with this one: v1: cannot be read"
+    assert found["review"].said == "No review counts. 20 reviews do not count."
+    assert table(found["review"], "Reviews that do not count").rows[0] == ("of another caption", "19", "95.0 %")
+    [damaged] = [it for it in sections(figures, dataset, None, "ann.jsonl, line 1") if it.name == "review"]
+    assert damaged.said == "The reviews cannot be told: ann.jsonl, line 1"
 
 
 def test_forms_splits_and_durations() -> None:
     figures = counted(many())
     assert dict(figures.forms) == {("short", "de"): 1}
     assert dict(figures.splits) == {"train": 3}
-    assert figures.seconds.sum == 30
-    open_ended = replace(captioned("1", cues=(Cue("1", "media", "f", "m", (Item("audio aac", None, 0.0, 7.5),)),)))
+    assert (figures.seconds, figures.lasting) == (30, 3)
+    assert "The captioned clips last 30.0 s in all." in shown(figures)["overview"].said
+    tags = Cue("1", "tags", "f", "m", (Item("dog", None, 0.0, 9.0),))
+    header = Cue("1", "media", "f", "MediaFacts", (Item("audio aac", None, 0.0, 7.5),))
+    open_ended = captioned("1", cues=(tags, header))
     record = to_record(replace(open_ended, clip=replace(open_ended.clip, end_s=None)))
     figures.add("captions", record)
-    assert figures.seconds.sum == 37.5
+    assert (figures.seconds, figures.lasting) == (37.5, 4)
+    figures.add("captions", {**record, "cues": record["cues"][:1]})
+    assert (figures.seconds, figures.lasting) == (46.5, 4)
+    assert "last at least 46.5 s in all; the length of 4 is known." in shown(figures)["overview"].said
 
 
 def test_names_that_recur_are_listed_and_sentences_are_not() -> None:
@@ -400,7 +509,10 @@ def test_numbers_in_words() -> None:
     assert [number(value) for value in (None, math.nan, 1234567, -2)] == ["–", "–", "1,234,567", "−2"]
     shares = [percent(a, b) for a, b in ((1, 3), (0, 3), (3, 3), (1, 9999), (9999, 10000), (1, 0))]
     assert shares == ["33.3 %", "0 %", "100 %", "< 0.1 %", "> 99.9 %", "–"]
-    assert [lasting(s) for s in (7200, 90, 3.21, 0.004, 0)] == ["2.0 h", "1.5 min", "3.2 s", "4 ms", "0.0 s"]
+    assert [lasting(s) for s in (7200, 90, 3.21, 0.004, 0)] == ["2.0 h", "1.5 min", "3.2 s", "4.0 ms", "0.0 s"]
+    limits = [lasting(s) for s in (0.09996, 0.0994, 59.96, 57.2, 3599.0, 0.00001)]
+    assert limits == ["0.1 s", "99.4 ms", "1.0 min", "57.2 s", "1.0 h", "< 0.1 ms"]
+    assert [dollars(value) for value in (0.0035, 0.00001, 12.345, 0)] == ["0.0035", "< 0.0001", "12.35", "0.0000"]
     assert listed([("a_b", 2), ("c", 1), ("d", 1), ("e", 1)]) == "a b (2), c (1), d (1) and 1 more"
 
 

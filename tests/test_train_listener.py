@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from rich.progress import Progress
 from transformers import Qwen2AudioProcessor
 
 from demo import training
-from demo.mixtures import FRAMES, SOUNDS, Sounds, gather, make_clip, make_extractor
-from demo.occasions import APART_S, MUSIC
+from demo.mixtures import FRAMES, RATE, SOUNDS, TOKEN_S, Sounds, gather, make_clip, make_extractor, perform
+from demo.music import INSTRUMENTS
+from demo.occasions import APART_S, MUSIC, make_occasion
+from demo.spectrograms import mel_power, unpacked
 from demo.train_listener import (
     HEARD,
     PIECE,
@@ -30,7 +33,10 @@ from demo.train_listener import (
     named,
     parts,
 )
+from demo.world import write_clip
 from model_handlers.chat import Chat
+from model_handlers.views import Audio
+from transforms.media import Limits, decode
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,6 +57,32 @@ def test_clips_hold_what_is_said_of_them(sounds: Sounds) -> None:
         starts = [one.start_s for one in clip.soundings]
         assert all(after - before >= APART_S for before, after in pairwise(starts))
     assert len({one.name for clip in clips for one in clip.soundings}) > 8
+
+
+def test_training_hears_music_as_a_run_does(tmp_path: Path) -> None:
+    power, music, start, end = next(one for one in map(perform, range(100)) if one[1].instruments == ("flute",))
+    occasion = replace(make_occasion(1, 0, "music"), piece=music, piece_s=(start, end))
+    write_clip(occasion, tmp_path / "clip.mp4")
+    audio = decode(tmp_path / "clip.mp4", 0.0, None, Audio(RATE), Limits())
+    decoded = mel_power(audio, make_extractor()).mean(1)
+    louder = (decoded / unpacked(torch.from_numpy(power)).mean(1)).log10()
+    breath = louder[96:120].mean() - louder.median()  # 4 to 7 kHz, where a flute has nothing else
+    assert abs(float(breath)) < 0.2
+
+
+def test_who_plays_is_known_frame_by_frame(sounds: Sounds) -> None:
+    for piece in sounds.pieces:
+        assert (piece.held >= piece.notes).all()
+        assert not piece.held[: int(piece.start_s / TOKEN_S)].any()
+        assert {list(INSTRUMENTS)[n] for n in piece.held.any(0).nonzero().flatten()} == set(piece.music.instruments)
+    assert sum(piece.held.sum() for piece in sounds.pieces) > sum(piece.notes.sum() for piece in sounds.pieces)
+
+
+def test_several_processes_play_the_same_pieces(sounds: Sounds) -> None:
+    with Progress(disable=True) as bar:
+        again = gather(1, 1, 3, bar, processes=2)
+    assert [one.music for one in again.pieces] == [one.music for one in sounds.pieces]
+    assert all(torch.equal(one.power, other.power) for one, other in zip(again.pieces, sounds.pieces, strict=True))
 
 
 def test_training_asks_as_the_handler_does(tmp_path: Path) -> None:

@@ -26,14 +26,17 @@ from beam_pipeline.report.figures import Figures
 from beam_pipeline.report.gallery import Exhibit, Media, Sample, exhibits
 from beam_pipeline.report.parts import Section, Table
 from beam_pipeline.report.sections import sections
-from beam_pipeline.review.figures import review_figures
+from beam_pipeline.review.figures import ReviewFigures, review_figures
 from beam_pipeline.review.ratings import InVersion, read_reviews, reviews_folder
 from beam_pipeline.show import errors
 from transforms.publish import DATASETS
+from transforms.remote import Patience
 
 NAME = "report.html"
 BYTES = 30_000_000  # that a page has at most
 MEDIA = 26_000_000  # of them for pictures and sound; what the rest really takes is known once it is drawn
+# A bucket that cannot be reached keeps nobody waiting: the page is whole without its clips.
+_PATIENCE = Patience(connect_s=5, silence_s=10, insist_s=10, grace_s=30)
 _NOTE = 150  # letters that are needed to say that something is left out
 _NUMBER = re.compile(r"[−+-]?[\d,.]+ ?(%|s|h|min|dB|\$)?|")
 _HANDLER = re.compile(r"[A-Z]\w*")  # which stands in a manifest where a cue has no model; ids of models have a slash
@@ -68,20 +71,18 @@ def report(
     """
     dataset = Dataset.open(root, version)
     path = output or FileSystems.join(dataset.folder, NAME)
-    if "://" not in path and not Path(path).parent.is_dir():  # better said now than when all has been read
-        raise ConfigError(f"{path}: the report cannot be written: there is no folder {Path(path).parent}")
+    _check_place(path)
     figures, sample = Figures(dataset.manifest), Sample(clips, seed)
-    reviewed = InVersion(read_reviews(reviews_folder(root)))
+    reviewed, unread = _reviews(root)
     for name in DATASETS:
         for row in _progress(dataset, name, quiet):
             figures.add(name, row)
             sample.add(name, row)
             reviewed.add(name, row)
-    judged = reviewed.result().reviews
-    found = review_figures(judged) if judged else None
-    parts = sections(figures, dataset, _comparison(dataset) if compared else None, found)
+    heard, left_out = _heard(reviewed)
+    parts = sections(figures, dataset, _comparison(dataset) if compared else None, unread or heard, left_out)
     least = (dataset.manifest.get("similarity") or {}).get("least")
-    with Excerpts(processes=2) as excerpts:
+    with Excerpts(processes=2, patience=_PATIENCE) as excerpts:
         shown = exhibits(sample, excerpts, MEDIA, least, quiet)
     _write(path, page(dataset, parts, shown))
     return path
@@ -93,10 +94,39 @@ def _progress(dataset: Dataset, name: str, quiet: bool) -> Iterable[dict[str, An
     return track(rows, f"reading {name}", total, console=errors, transient=True, disable=hidden)
 
 
-def _comparison(dataset: Dataset) -> compare.Comparison | None:
-    """With the version that was published before; ``None`` for the first one."""
-    before = [number for number in compare.published(dataset.root) if number < dataset.version]
-    return compare.compare(dataset.root, before[-1], dataset.version) if before else None
+def _check_place(path: str) -> None:
+    """Raises `ConfigError` where no page can be written: better now than when all has been read."""
+    if path.endswith(("/", os.sep)) or ("://" not in path and Path(path).is_dir()):
+        raise ConfigError(f"{path}: the report cannot be written: this is a folder; name a file")
+    if "://" not in path and not Path(path).parent.is_dir():
+        raise ConfigError(f"{path}: the report cannot be written: there is no folder {Path(path).parent}")
+
+
+def _reviews(root: str) -> tuple[InVersion, str]:
+    """The reviews, and what is wrong with their files: damaged ones cost their section and not the report."""
+    try:
+        return InVersion(read_reviews(reviews_folder(root))), ""
+    except ConfigError as error:
+        return InVersion([]), str(error)
+
+
+def _heard(reviewed: InVersion) -> tuple[ReviewFigures | None, dict[str, int]]:
+    """What people said of captions, and the reviews that do not count."""
+    found = reviewed.result()
+    figures = review_figures(found.reviews)
+    left_out = dict(found.left_out)
+    if rejected := len(found.reviews) - figures.reviews:
+        left_out["of captions that were rejected"] = rejected
+    return (figures if figures.reviews else None), left_out
+
+
+def _comparison(dataset: Dataset) -> compare.Comparison | str | None:
+    """With the version that was published before, or why there is none; ``None`` for the first one."""
+    try:
+        before = [number for number in compare.published(dataset.root) if number < dataset.version]
+        return compare.compare(dataset.root, before[-1], dataset.version) if before else None
+    except ConfigError as error:
+        return str(error)
 
 
 def page(dataset: Dataset, parts: Sequence[Section], shown: Sequence[Exhibit], most: int = BYTES) -> bytes:

@@ -6,7 +6,19 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from beam_pipeline.report.tallies import Bounded, CueTally, Histogram, Lengths, Row, SyncRule, SyncTally, duration
+from beam_pipeline.report.tallies import (
+    FINE,
+    Bounded,
+    CueTally,
+    Distinct,
+    Histogram,
+    Lengths,
+    Row,
+    SyncRule,
+    SyncTally,
+    as_published,
+    duration,
+)
 from transforms.publish import QA
 from transforms.words import STOP_WORDS, tokens
 
@@ -55,12 +67,15 @@ class Figures:
         similarity: of captions, and of clips rejected for it (`DISSIMILAR`) or for something later (``other``).
         checks: answers that failed each check; those of captions and of rejected clips.
         answers: captions by how many answers they took.
+        at_once: captions whose first answer passed all checks.
+        without: captions that were published without a form or language that never passed.
         sources: clips by where they were listed; so are `labels`, of which a clip may have several.
         splits: captions; likewise `benchmarks`.
         prompts: captions by prompt; likewise `writers`, by the language model, or else by who wrote.
         questions: by (kind, form).
         question_words: and `answer_words`, lengths of questions and of answers in words.
-        seconds: lengths of captioned clips.
+        asked_about: clips that have a question.
+        seconds: lengths of captioned clips, at least; those of `lasting` of them are known.
         tokens_in: of captions and rejections; likewise `tokens_out` and `dollars`. Whichever run paid for them.
     """
 
@@ -73,16 +88,18 @@ class Figures:
         self.forms: Counter[tuple[str, str]] = Counter()
         self.cues: dict[str, CueTally] = {name: CueTally() for name in manifest["cues"]}
         self.synchronisation: dict[str, SyncTally] = {}
-        self.similarity = {name: Histogram(-1, 1, 200) for name in ("captions", DISSIMILAR, "other")}
+        self.similarity = {name: Histogram(-1, 1, 2 * FINE) for name in ("captions", DISSIMILAR, "other")}
         self.checks: dict[str, Counter[str]] = {"captions": Counter(), "rejected": Counter()}
         self.answers = Lengths()
+        self.at_once = self.without = 0
         self.sources, self.labels = Bounded(), Bounded()
         self.splits: Counter[str] = Counter()
         self.benchmarks: Counter[str] = Counter()
         self.prompts, self.writers = Bounded(200), Bounded(200)
         self.questions: Counter[tuple[str, str]] = Counter()
         self.question_words, self.answer_words = Lengths(), Lengths()
-        self.seconds = Histogram(0, 600, 600)
+        self.asked_about = Distinct()
+        self.seconds, self.lasting = 0.0, 0
         self.tokens_in = self.tokens_out = 0
         self.dollars = 0.0
         self._rule = SyncRule.of(manifest["filters"])
@@ -102,6 +119,7 @@ class Figures:
         """
         if name == QA:
             self.questions[row["kind"], row["form"]] += 1
+            self.asked_about.add(row["clip_id"])
             self.question_words.add(len(tokens(row["question"])))
             self.answer_words.add(len(tokens(row["answer"])))
             return
@@ -122,19 +140,24 @@ class Figures:
         found = tokens(row["caption"])
         self.words.add(len(found))
         self.vocabulary.update(found)
-        self.answers.add(len(row["attempts"]) + 1)
+        marked = as_published(row)
+        self.answers.add(len(row["attempts"]) + (marked is None))
+        self.at_once += not row["attempts"]
+        self.without += marked is not None
         self.splits[row["split"]] += 1
         self.benchmarks.update(row["benchmarks"])
         self.prompts.add(row["prompt"])
         self.writers.add(row["model"] or row["writer"].split(":", 1)[0])
         self.forms.update((version["form"], version["language"]) for version in row["versions"] if version["text"])
-        if (length := duration(row["clip"], row["cues"])) is not None:
-            self.seconds.add(length)
+        length, known = duration(row["clip"], row["cues"])
+        self.seconds += length
+        self.lasting += known
 
     def _either(self, name: str, row: Row) -> None:
         """What captions and rejections have alike."""
         reason = row.get("reason", "")
-        self.checks[name].update(attempt["check"] for attempt in row["attempts"])
+        marked = as_published(row) if name == "captions" else None
+        self.checks[name].update(attempt["check"] for attempt in row["attempts"] if attempt is not marked)
         if row["similarity"] is not None:
             kind = "captions" if name == "captions" else DISSIMILAR if reason == DISSIMILAR else "other"
             self.similarity[kind].add(row["similarity"])
@@ -146,15 +169,18 @@ class Figures:
                 tally = self.cues[cue["name"]] = CueTally()
             tally.add(cue)
             if reason not in BEFORE_SYNC:
-                self._synchronisation(cue, reason != OUT_OF_SYNC)
+                self._synchronisation(cue, row["clip"]["source"], reason != OUT_OF_SYNC)
 
-    def _synchronisation(self, cue: Row, kept: bool) -> None:
+    def _synchronisation(self, cue: Row, source: str, kept: bool) -> None:
         items, name = cue["items"], cue["name"]
         if not items or (self._sync and name != self._sync) or not items[0]["text"].startswith("true="):
             return
         tally = self.synchronisation.get(name) or SyncTally(self._rule)
         try:
-            tally.add(items, kept)
+            if self._rule.judges(source):
+                tally.add(items, kept)
+            else:
+                tally.others += 1
         except ValueError:  # something else that begins alike
             return
         self.synchronisation[name] = tally
@@ -177,4 +203,4 @@ class Figures:
 
     def first_try(self) -> float:
         """The share of captions whose first answer passed all checks; 0 where there are none."""
-        return self.answers.counts[1] / self.answers.count if self.answers.count else 0.0
+        return self.at_once / self.answers.count if self.answers.count else 0.0

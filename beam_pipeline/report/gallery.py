@@ -14,10 +14,11 @@ from typing import Any
 
 from rich.progress import track
 
-from beam_pipeline.excerpts import Excerpts, MediaError, encoded
+from beam_pipeline.excerpts import Excerpts, MediaError, NotFetched, encoded
 from beam_pipeline.report.phrases import Phrase, ShownCue, linked, shortened, shown_cues
 from beam_pipeline.show import errors
 from transforms.avro import from_record
+from transforms.caption import missing
 from transforms.publish import OUTCOMES, QA
 from transforms.records import Attempt, Caption, Clip, Failure, Pair, Rejection, SoundEvent, Version
 
@@ -180,6 +181,7 @@ class Exhibit:
         versions: the caption in other forms and languages.
         ambiguities: what the cues left open.
         attempts: answers that were not accepted.
+        without: forms and languages that the caption was published without, and why.
         pairs: questions.
     """
 
@@ -197,6 +199,7 @@ class Exhibit:
     versions: tuple[Version, ...] = ()
     ambiguities: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    without: str = ""
     pairs: tuple[Pair, ...] = ()
 
 
@@ -222,10 +225,11 @@ def exhibits(
 def _media_of(outcomes: Sequence[Outcome], excerpts: Excerpts, most: int) -> Iterator[Media]:
     """Of each clip in turn; those that come when there is no more room are not opened."""
     size = 0
+    down: set[str] = set()  # places that could not be reached; no other clip there is tried
     with ThreadPoolExecutor(2, thread_name_prefix="gallery") as threads:
         for at in range(0, len(outcomes), _AT_ONCE):
             some = outcomes[at : at + _AT_ONCE]
-            found = [FULL] * len(some) if size > most else threads.map(lambda one: _media(one, excerpts), some)
+            found = [FULL] * len(some) if size > most else threads.map(lambda one: _media(one, excerpts, down), some)
             for media in found:
                 size += media.size
                 yield media
@@ -249,7 +253,10 @@ def _exhibit(outcome: Outcome, pairs: Iterable[Pair], least: float | None, media
         case Caption():
             versions = tuple(replace(version, text=shortened(version.text)) for version in outcome.versions)
             open_ = tuple(map(shortened, outcome.ambiguities))
-            shown = replace(shown, split=outcome.split, versions=versions, ambiguities=open_)
+            marked = next((one for one in outcome.attempts if missing(replace(outcome, attempts=(one,)))), None)
+            without = shortened(marked.complaint) if marked else ""
+            shown = replace(shown, split=outcome.split, versions=versions, ambiguities=open_, without=without)
+            outcome = replace(outcome, attempts=tuple(one for one in outcome.attempts if one is not marked))
             return replace(_with_cues(shown, outcome, outcome.events), pairs=tuple(map(_shown_pair, pairs)))
 
 
@@ -292,10 +299,18 @@ def _facts(outcome: Outcome, least: float | None) -> Iterable[tuple[str, str]]:
     yield "cost", f"{outcome.dollars:.5f} dollars" if outcome.dollars else ""
 
 
-def _media(outcome: Outcome, excerpts: Excerpts) -> Media:
+def _place(uri: str) -> str:
+    """The server or bucket of a file far away; empty for one that is here."""
+    scheme, far, rest = uri.partition("://")
+    return f"{scheme}://{rest.split('/')[0]}" if far and scheme != "file" else ""
+
+
+def _media(outcome: Outcome, excerpts: Excerpts, down: set[str]) -> Media:
     clip = outcome.clip
     if not clip.uri:
         return Media(said=("There is nothing to see or hear: the row names no file.",))
+    if (place := _place(clip.uri)) in down:
+        return Media(said=(f"It was not opened: {shortened(place)} could not be reached for another clip.",))
     # A second more than is played, to know whether there is more; a clip without an end may last for hours.
     end = clip.start_s + SECONDS + 1
     clip = replace(clip, end_s=end if clip.end_s is None else min(end, clip.end_s))
@@ -305,6 +320,10 @@ def _media(outcome: Outcome, excerpts: Excerpts) -> Media:
     times: tuple[float, ...] = ()
     try:
         picture, times = _picture(clip, excerpts, said)
+    except NotFetched as error:  # nor would it come for its sound
+        if error.unreachable:
+            down.add(place)
+        return Media(said=(f"It cannot be opened: {shortened(str(error))}",))
     except MediaError as error:
         wrong.append(str(error))
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from beam_pipeline.report import published
 from beam_pipeline.report.figures import DISSIMILAR, Figures
@@ -15,6 +15,7 @@ from beam_pipeline.report.wording import clips, counts, label, number, percent, 
 OURS = "this dataset"
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 MOST_BARS = 40
+DRAWN = 200  # parts of [-1, 1] that similarities are drawn in, at most
 CLOUD = 110  # words that a phone's width still holds in legible sizes
 
 
@@ -28,15 +29,27 @@ def captions(figures: Figures) -> Section | None:
     parts: list[Plot | Table] = [_lengths(figures), _mean_words(figures), _vocabulary(figures)]
     if top := figures.content_words(CLOUD):
         parts.append(_cloud(top))
-    if figures.forms:
-        forms = sorted(figures.forms.items(), key=lambda one: (-one[1], one[0]))
-        rows = tuple((form, language, number(n), percent(n, found.count)) for (form, language), n in forms)
-        parts.append(Table(("form", "language", "texts", "of captions"), rows, "In other forms and languages"))
+    if rows := list(_forms(figures)):
+        head = ("form", "language", "texts", "of captions", "missing")
+        note = "Missing: captions that were published without it, as it never passed its checks."
+        parts.append(Table(head, tuple(rows), "In other forms and languages", note))
     parts.append(counts("writer", figures.writers.most_common(), figures.writers.others, "captions", "Who wrote them"))
     if any(figures.prompts.counts):
         prompts = figures.prompts
         parts.append(counts("prompt", prompts.most_common(), prompts.others, "captions", "From which prompt"))
     return Section("captions", "The captions", said, tuple(parts))
+
+
+def _forms(figures: Figures) -> Iterator[tuple[str, ...]]:
+    """Texts in each form and language, and how many captions lack one that never passed its checks."""
+    manifest, total = figures.manifest, figures.words.count
+    missing = dict((manifest.get("versions") or {}).get("missing") or {})
+    for (form, language), count in sorted(figures.forms.items(), key=lambda one: (-one[1], one[0])):
+        lacking = missing.pop(form or language, 0)
+        yield form, language, number(count), percent(count, total), number(lacking)
+    for name, lacking in missing.items():  # of which there is no text at all
+        which = ("", name) if name in (manifest.get("languages") or ()) else (name, "")
+        yield *which, "0", percent(0, total), number(lacking)
 
 
 def _lengths(figures: Figures) -> Plot:
@@ -123,6 +136,9 @@ def checks(figures: Figures) -> Section | None:
         return None
     said = f"{percent(figures.first_try() * total, total)} of the captions passed all checks with the first answer. "
     said += f"{clips(fired.total(), 'answer')} did not pass." if (fired := kept + lost) else "No answer failed one."
+    if figures.without:
+        said += f" {clips(figures.without, 'caption')} {'was' if figures.without == 1 else 'were'} published without "
+        said += "a form or language that never passed."
     parts: list[Plot | Table] = []
     if fired:
         order = sorted(fired, key=lambda check: (-fired[check], check))
@@ -181,27 +197,32 @@ def _range(found: Histogram) -> str:
 
 def _trimmed(found: list[Histogram], least: float | None) -> tuple[list[float], list[list[int]]]:
     """Edges and counts of where there are any, or the threshold; parts put together until a phone can show them."""
-    size = (found[0].high - found[0].low) / len(found[0].bins)
-    used = [at for one in found for at, count in enumerate(one.bins) if count]
+    counted = [one.merged(DRAWN) for one in found]
+    size = (found[0].high - found[0].low) / DRAWN
+    used = [at for bins in counted for at, count in enumerate(bins) if count]
     if least is not None:
-        used.append(min(max(math.floor((least - found[0].low) / size + 1e-6), 0), len(found[0].bins) - 1))
+        used.append(min(max(math.floor((least - found[0].low) / size + 1e-6), 0), DRAWN - 1))
     width = next(w for w in (1, 2, 4, 5, 10) if (max(used) - min(used)) / w < MOST_BARS or w == 10)
     first = max(min(used) // width - 1, 0) * width
-    starts = range(first, min(max(max(used) + 1 + width, first + 6 * width), len(found[0].bins)), width)
+    starts = range(first, min(max(max(used) + 1 + width, first + 6 * width), DRAWN), width)
     edges = [found[0].low + at * size for at in (*starts, starts[-1] + width)]
-    return edges, [[sum(one.bins[at : at + width]) for at in starts] for one in found]
+    return edges, [[sum(bins[at : at + width]) for at in starts] for bins in counted]
 
 
 def questions(figures: Figures) -> Section | None:
     """What the questions are about, and why others were not taken."""
     total = figures.questions.total()
     told = figures.manifest.get("pairs") or {}
+    reasons: list[Plot | Table] = []
+    if dropped := sorted((told.get("dropped") or {}).items(), key=lambda one: (-one[1], one[0])):
+        reasons.append(counts("why", dropped, of="questions", title="Questions that were not taken"))
     if not total:
-        return None
-    captioned = figures.counts["captions"]
-    each = total / max(captioned, 1)
+        said = "No question that was written was taken."
+        return Section("questions", "Questions and answers", said, tuple(reasons)) if reasons else None
+    captioned, about = figures.counts["captions"], min(figures.asked_about.count, figures.counts["captions"])
     asked, answered = figures.question_words, figures.answer_words
-    said = f"{clips(total, 'question')} about {clips(captioned, 'captioned clip')}: {each:.1f} a clip. "
+    said = f"{clips(total, 'question')} about {number(about)} of {clips(captioned, 'captioned clip')}: "
+    said += f"{total / max(about, 1):.1f} a clip. "
     said += f"A question has {asked.mean:.1f} words on average and an answer {answered.mean:.1f} "
     said += f"(FusionAudio: {published.QUESTION_WORDS:g} and {published.ANSWER_WORDS:g})."
     kinds: dict[str, int] = {}
@@ -215,9 +236,5 @@ def questions(figures: Figures) -> Section | None:
     lines = tuple((k, number(kinds[k]), *(number(figures.questions[k, form]) for form in forms)) for k in order)
     seen = f"Most questions, {number(kinds[order[0]])}, are about: {order[0]}."
     table = Table(("about", "questions", *forms), lines)
-    parts: list[Plot | Table] = [
-        Plot("questions", "What they ask about", seen, meters("questions", seen, rows, legend), table)
-    ]
-    if dropped := sorted(told.get("dropped", {}).items(), key=lambda one: (-one[1], one[0])):
-        parts.append(counts("why", dropped, of="questions", title="Questions that were not taken"))
-    return Section("questions", "Questions and answers", said, tuple(parts))
+    plot = Plot("questions", "What they ask about", seen, meters("questions", seen, rows, legend), table)
+    return Section("questions", "Questions and answers", said, (plot, *reasons))

@@ -9,19 +9,38 @@ from beam_pipeline.report.figures import Figures
 from beam_pipeline.report.parts import Plot, Section, Table
 from beam_pipeline.report.plots import Meter, Part, meters
 from beam_pipeline.report.tallies import Bounded
-from beam_pipeline.report.wording import NONE, clips, counts, label, lasting, listed, number, percent, slug, words
+from beam_pipeline.report.wording import (
+    NONE,
+    clips,
+    counts,
+    dollars,
+    label,
+    lasting,
+    listed,
+    number,
+    percent,
+    slug,
+    words,
+)
 
+NEW = "What is new in this version"
+MOST_STEPS = 15  # that a plot has
 _ENDS = (Part("captioned", "go on"), Part("rejected", "rejected here"), Part("failed", "failed here"))
 
 
 def overview(figures: Figures) -> Section:
     """What went in and came out, as a funnel with reasons."""
     into, out = figures.clips_in, figures.counts
-    said = f"Of {clips(into)}, {number(out['captions'])} ({percent(out['captions'], into)}) were captioned, "
+    said = f"Of {clips(into)}, {number(out['captions'])} ({percent(out['captions'], into)}) "
+    said += f"{'was' if out['captions'] == 1 else 'were'} captioned, "
     said += f"{number(out['rejected'])} rejected and {number(out['failed'])} failed."
     parts: list[Plot | Table] = [_funnel(figures)] if into else []
-    if figures.seconds.count:
-        said += f" The captioned clips last {lasting(figures.seconds.sum)} in all."
+    if figures.seconds:
+        all_known = figures.lasting == out["captions"]
+        said += f" The captioned clips last {'' if all_known else 'at least '}{lasting(figures.seconds)} in all"
+        said += (
+            "." if all_known else f"; the length of {number(figures.lasting) if figures.lasting else 'none'} is known."
+        )
     if figures.splits:
         splits = sorted(figures.splits.items(), key=lambda one: (-one[1], one[0]))
         parts.append(counts("split", splits, of="captions", title="Splits"))
@@ -35,8 +54,10 @@ def _funnel(figures: Figures) -> Plot:
     left, lost = figures.clips_in, figures.lost()
     said = "No clip was lost on the way."
     if lost:
-        where = max(lost, key=lambda stage: sum(lost[stage].values()))
-        said = f"Most were lost here: {where.lower()}, {clips(sum(lost[where].values()))}."
+        by_stage = {stage: sum(ends.values()) for stage, ends in lost.items()}
+        most = max(by_stage.values())
+        where = [stage.lower() for stage, count in by_stage.items() if count == most]
+        said = f"Most were lost here: {', '.join(where)}, {clips(most)}{' each' if len(where) > 1 else ''}."
     rows = [Meter("Listed", number(left), (left, 0, 0))]
     lines = []
     for stage, ends in lost.items():
@@ -84,7 +105,7 @@ def _commonest(name: str, title: str, what: str, found: Bounded, most: int = 12)
     distinct = f"{number(len(found.counts))}{' or more' if found.others else ''}"
     name_of_it, times = label(top[0][0], 60) if top[0][0] else "(none)", number(top[0][1])
     said = (
-        f"All {times} are {name_of_it}."
+        f"There is only {name_of_it}."
         if top[0][1] == total
         else (f"The commonest of {distinct} is {name_of_it}: {times} of {number(total)}.")
     )
@@ -96,7 +117,7 @@ _AMOUNTS = (
     ("gpu_seconds", "on a GPU", lasting),
     ("tokens_in", "tokens in", number),
     ("tokens_out", "tokens out", number),
-    ("dollars", "dollars", lambda value: number(value, 2 if value >= 1 else 4)),
+    ("dollars", "dollars", dollars),
 )
 
 
@@ -119,18 +140,25 @@ def cost(figures: Figures) -> Section | None:
     head = ("step", "clips", "time", "a clip", *(title for _, title, _ in shown))
     note = "Time of workers, added up. What earlier runs had found was not computed again."
     said = f"The run that made this version worked for {lasting(total)}."
+    if not total:
+        said = "No time is on record of the run that made this version."
     if figures.tokens_in:
         said += f" Its captions and rejected answers rest on {number(figures.tokens_in + figures.tokens_out)} tokens"
-        said += f" and {number(figures.dollars, 2)} dollars, whichever run paid." if figures.dollars else "."
+        said += f" and {dollars(figures.dollars)} dollars, whichever run paid." if figures.dollars else "."
     longest = costs[order[0]]["seconds"]
     seen = f"The longest step is {words(order[0])}: {lasting(longest)}, {percent(longest, total)} of the time."
-    plot = Plot("cost", "Time by step", seen, _times(order, costs, seen), Table(head, tuple(lines), note=note))
+    if len(order) > MOST_STEPS:
+        seen += f" The plot has the {MOST_STEPS} longest of {len(order)} steps."
+    table = Table(head, tuple(lines), note=note)
+    if not total:
+        return Section("cost", "What it took", said, (table,))
+    plot = Plot("cost", "Time by step", seen, _times(order, costs, seen), table)
     return Section("cost", "What it took", said, (plot,))
 
 
-def _times(order: list[str], costs: dict[str, dict[str, float]], said: str, most: int = 15) -> str:
+def _times(order: list[str], costs: dict[str, dict[str, float]], said: str) -> str:
     rows = []
-    for step in order[:most]:
+    for step in order[:MOST_STEPS]:
         seconds, gpu = costs[step]["seconds"], min(costs[step].get("gpu_seconds", 0.0), costs[step]["seconds"])
         rows.append(Meter(step, lasting(seconds), (seconds - gpu, gpu)))
     any_gpu = any("gpu_seconds" in spent for spent in costs.values())
@@ -138,10 +166,12 @@ def _times(order: list[str], costs: dict[str, dict[str, float]], said: str, most
     return meters("cost", said, rows, parts)
 
 
-def differences(found: Comparison | None) -> Section | None:
-    """What the version before said otherwise, and why."""
+def differences(found: Comparison | str | None) -> Section | None:
+    """What the version before said otherwise, and why; or why that cannot be told."""
     if found is None:
         return None
+    if isinstance(found, str):
+        return Section("differences", NEW, f"The version before cannot be compared with this one: {found}", ())
     total, same = sum(found.counts.values()), found.counts.get("unchanged", 0)
     said = (
         f"Of {clips(total)} in version {found.old} or {found.new}, {number(same)} ended with the same record in both."
@@ -161,7 +191,7 @@ def differences(found: Comparison | None) -> Section | None:
     table = Table(("clips that are", "why", "clips"), tuple(lines), note="A clip may have several reasons.")
     title = f"From version {found.old} to version {found.new}"
     plot = Plot("differences", title, seen, svg, table)
-    return Section("differences", "What is new in this version", said, (plot, *_examples(found)))
+    return Section("differences", NEW, said, (plot, *_examples(found)))
 
 
 def _examples(found: Comparison) -> Iterator[Table]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from beam_pipeline.report.figures import Figures
 from beam_pipeline.report.parts import Plot, Section, Table
 from beam_pipeline.report.plots import Line, Meter, Part, histogram, meters, strips
-from beam_pipeline.report.tallies import CueTally, SyncTally
+from beam_pipeline.report.tallies import MOST_LEVELS, CueTally, SyncTally
 from beam_pipeline.report.wording import NONE, clips, listed, number, percent, slug, words
 from model_handlers.synchronisation import CLASS_FRAMES, CLASSES, FPS
 
 STEP_S = CLASS_FRAMES / FPS  # from one class of offset to the next, in seconds
+_DRAWN = 50  # bars of a histogram of scores
 _COVERAGE = (Part("one", "says something"), Part("three", "says nothing"), Part("two", "does not apply"))
 
 
@@ -21,15 +24,21 @@ def cues(figures: Figures) -> Section | None:
     sure = {name: tally for name, tally in figures.cues.items() if tally.first.count}
     if sure:
         parts.append(_confidence(sure))
-    if beyond := [(name, tally) for name, tally in figures.cues.items() if tally.beyond.count]:
-        rows = (
-            (name, *(number(x, 1) for x in (t.beyond.least, t.beyond.mean, t.beyond.greatest))) for name, t in beyond
-        )
-        parts.append(Table(("cue", "least", "mean", "greatest"), tuple(rows), "Scores on another scale"))
+    if rows := [row for name, tally in figures.cues.items() for row in _beyond(name, tally)]:
+        parts.append(Table(("cue", "of", "least", "mean", "greatest"), tuple(rows), "Scores on another scale"))
     said = f"{clips(len(figures.cues), 'cue')}; {len(sure)} of them give their answers a score from 0 to 1."
     if plain := [words(name) for name, tally in figures.cues.items() if tally.items and not tally.scored]:
         said += f" Without any score: {', '.join(plain)}."
     return Section("cues", "What the cues say", said, tuple(parts))
+
+
+def _beyond(name: str, tally: CueTally) -> Iterator[tuple[str, ...]]:
+    """A row for each thing that is measured; where those are many, one for all."""
+    if not tally.beyond.count:
+        return
+    few = sorted(tally.levels.items()) if len(tally.levels) <= MOST_LEVELS else [("all", tally.beyond)]
+    for what, found in few:
+        yield name, what, *(number(x, 1) for x in (found.least, found.mean, found.greatest))
 
 
 def _coverage(figures: Figures) -> Plot:
@@ -42,9 +51,13 @@ def _coverage(figures: Figures) -> Plot:
         rows.append(Meter(name, percent(tally.with_items, total), values, note))
         amounts = map(number, (*values, missing))
         lines.append((name, *amounts, listed(tally.skipped.most_common(), 10) or NONE, listed_models(tally)))
-    least = min(figures.cues, key=lambda name: figures.cues[name].with_items)
-    said = f"The cue that says least often something is {words(least)}: of "
-    said += f"{percent(figures.cues[least].with_items, total)} of all clips."
+    covered = [tally.with_items for tally in figures.cues.values()]
+    least = [words(name) for name, tally in figures.cues.items() if tally.with_items == min(covered)]
+    said = "Every cue says something of "
+    if min(covered) < max(covered):
+        said = "The cues that say" if len(least) > 1 else "The cue that says"
+        said += f" something least often: {', '.join(least)}, of "
+    said += f"{percent(min(covered), total)} of all clips."
     head = (
         "cue",
         "says something",
@@ -65,10 +78,12 @@ def listed_models(tally: CueTally) -> str:
 
 
 def _confidence(sure: dict[str, CueTally]) -> Plot:
-    rows = [(name, f"median {tally.first.quantile(0.5):.2f}", tally.first.bins) for name, tally in sure.items()]
-    best = max(sure, key=lambda name: sure[name].first.quantile(0.5))
-    said = f"The surest is {words(best)}, with a median of {sure[best].first.quantile(0.5):.2f}. "
-    said += "Scores of different models do not compare."
+    medians = {name: f"{tally.first.quantile(0.5):.2f}" for name, tally in sure.items()}
+    rows = [(name, f"median {medians[name]}", tally.first.merged(_DRAWN)) for name, tally in sure.items()]
+    highest = max(medians.values())
+    best = [words(name) for name, median in medians.items() if median == highest]
+    said = "The highest medians are those of" if len(best) > 1 else "The highest median is that of"
+    said += f" {', '.join(best)}: {highest}. Scores of different models do not compare."
     lines = (
         (
             name,
@@ -92,15 +107,19 @@ def synchronisation(figures: Figures) -> Section | None:
     parts: list[Plot | Table] = []
     said = ""
     for name, tally in figures.synchronisation.items():
+        if tally.others:
+            said += f"{clips(tally.others)} of other sources than {', '.join(tally.rule.sources)} "
+            said += f"{'was' if tally.others == 1 else 'were'} not judged. "
         if not tally.clips:
             continue
         lost, rule = tally.hits[False].total(), tally.rule
         wanted = "" if rule.required_hits is None else f", by fewer than {rule.required_hits} right guesses"
-        said += f"{clips(tally.clips)} were judged; {number(lost)} ({percent(lost, tally.clips)}) were rejected "
+        said += f"{clips(tally.clips)} {'was' if tally.clips == 1 else 'were'} judged; "
+        said += f"{number(lost)} ({percent(lost, tally.clips)}) {'was' if lost == 1 else 'were'} rejected "
         said += f"as out of sync{wanted}. "
         prefix = "sync" if len(figures.synchronisation) == 1 else f"sync-{slug(name)}"
         parts += [_offsets(prefix, tally), _hits(prefix, tally)]
-    return Section("synchronisation", "Sound and picture together", said.strip(), tuple(parts)) if parts else None
+    return Section("synchronisation", "Sound and picture together", said.strip(), tuple(parts)) if said else None
 
 
 def _offsets(prefix: str, tally: SyncTally) -> Plot:

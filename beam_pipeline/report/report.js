@@ -18,7 +18,8 @@
       if (!shown) clip.querySelectorAll("audio").forEach((player) => player.pause());
       count += shown;
     });
-    form.elements.count.value = count === clips.length ? `${count} clips` : `${count} of ${clips.length} clips`;
+    const all = `${clips.length} ${clips.length === 1 ? "clip" : "clips"}`;
+    form.elements.count.value = count === clips.length ? all : `${count} of ${all}`;
     form.querySelector("[type=reset]").hidden = !(chosen.length || words.length || again?.checked);
     document.getElementById("none").hidden = count > 0;
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from beam_pipeline.report.of_clips import contents, cost, differences, overview
 from beam_pipeline.report.of_cues import cues, synchronisation
 from beam_pipeline.report.of_reviews import reviews as human
 from beam_pipeline.report.parts import Section, Table
-from beam_pipeline.report.wording import label
+from beam_pipeline.report.wording import clips, counts, label
 
 if TYPE_CHECKING:
     from beam_pipeline.review.figures import ReviewFigures
@@ -22,20 +23,25 @@ LONG = 600  # characters of a text; no sentence of ours has so many
 
 
 def sections(
-    figures: Figures, dataset: Dataset, comparison: Comparison | None, reviews: ReviewFigures | None
+    figures: Figures,
+    dataset: Dataset,
+    comparison: Comparison | str | None,
+    reviews: ReviewFigures | str | None,
+    left_out: Mapping[str, int] | None = None,
 ) -> list[Section]:
     """All sections that have something to say.
 
     Args:
         figures: of the rows of `dataset`, all of them.
         dataset: the version.
-        comparison: with the version before, if there is one.
-        reviews: what people said of its captions, if anybody did.
+        comparison: with the version before, if there is one; or why there is none all the same.
+        reviews: what people said of its captions, if anybody did; or why that cannot be told.
+        left_out: reviews that do not count, by why.
     """
     found = (
         overview(figures),
         captions(figures),
-        human(reviews),
+        _heard(reviews, left_out or {}),
         cues(figures),
         synchronisation(figures),
         checks(figures),
@@ -46,6 +52,20 @@ def sections(
         differences(comparison),
     )
     return [_harmless(section) for section in found if section is not None]
+
+
+def _heard(found: ReviewFigures | str | None, left_out: Mapping[str, int]) -> Section | None:
+    """What people said, with the reviews that do not count."""
+    bare = Section("review", "What people heard", "No review counts.", ())
+    if isinstance(found, str):
+        return replace(bare, said=f"The reviews cannot be told: {found}")
+    section = human(found)
+    if not (total := sum(left_out.values())):
+        return section
+    section = section or bare
+    said = f"{section.said} {clips(total, 'review')} {'does' if total == 1 else 'do'} not count."
+    table = counts("which", list(left_out.items()), of="reviews", title="Reviews that do not count")
+    return replace(section, said=said, parts=(*section.parts, table))
 
 
 def _harmless(section: Section) -> Section:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +11,13 @@ from typing import Any
 
 from model_handlers.base import Item
 from model_handlers.synchronisation import near_truth, parse_evaluation
+from transforms.caption import WITHOUT
+from transforms.evidence import said
 
 Row = Mapping[str, Any]  # a record as Avro holds it
+FINE = 1000  # parts of a score's 0 to 1, so that medians are right to three digits
+MOST_LEVELS = 8  # things that a cue measures on a scale of its own and that are told apart
+HEADER = "MediaFacts"  # who reads the length of a clip off its file
 
 
 class Bounded:
@@ -69,6 +75,11 @@ class Histogram:
         if value > self.greatest:
             self.greatest = value
 
+    def merged(self, bins: int) -> list[int]:
+        """The counts of so many parts, which have to divide those there are: as many as can be drawn."""
+        width = len(self.bins) // bins
+        return [sum(self.bins[at : at + width]) for at in range(0, len(self.bins), width)]
+
     @property
     def mean(self) -> float:
         """Of all values; not a number where there is none."""
@@ -83,6 +94,33 @@ class Histogram:
                 middle = self.low + (at + 0.5) * (self.high - self.low) / len(self.bins)
                 return min(max(middle, self.least), self.greatest)
         return math.nan
+
+
+class Distinct:
+    """How many distinct texts there are, by linear counting (Whang et al., 1990); it takes 2 MB, however many come.
+
+    Exact, but for a clash of hashes, as long as they are few, and to 0.2 % for two millions.
+    """
+
+    _BITS = 1 << 24
+
+    def __init__(self) -> None:
+        self._seen = bytearray()
+        self._marked = 0
+
+    def add(self, text: str) -> None:
+        """Counts one that has not come before."""
+        self._seen = self._seen or bytearray(self._BITS // 8)
+        digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+        byte, bit = divmod(int.from_bytes(digest, "big") % self._BITS, 8)
+        if not self._seen[byte] >> bit & 1:
+            self._seen[byte] |= 1 << bit
+            self._marked += 1
+
+    @property
+    def count(self) -> int:
+        """Of texts, corrected for those whose hashes are alike."""
+        return round(-self._BITS * math.log1p(-min(self._marked, self._BITS - 1) / self._BITS))
 
 
 class Lengths:
@@ -136,6 +174,7 @@ class CueTally:
         first: scores of what it says first of a clip, which is the likeliest where it ranks; for scores from 0 to 1.
         all: scores of all that it says; likewise.
         beyond: scores of another scale, like levels in dB: of these the range is kept.
+        levels: the same by what they are of, such as peak and rms; no more than one beyond `MOST_LEVELS`.
         texts: what it says first, by how often.
     """
 
@@ -145,9 +184,10 @@ class CueTally:
     models: Bounded = field(default_factory=lambda: Bounded(20))
     items: int = 0
     scored: int = 0
-    first: Histogram = field(default_factory=lambda: Histogram(0, 1, 50))
-    all: Histogram = field(default_factory=lambda: Histogram(0, 1, 50))
+    first: Histogram = field(default_factory=lambda: Histogram(0, 1, FINE))
+    all: Histogram = field(default_factory=lambda: Histogram(0, 1, FINE))
     beyond: Histogram = field(default_factory=lambda: Histogram(-200, 200, 1))
+    levels: dict[str, Histogram] = field(default_factory=dict)
     texts: Bounded = field(default_factory=Bounded)
 
     @property
@@ -161,7 +201,7 @@ class CueTally:
         if cue["skipped"]:
             self.skipped.add(cue["skipped"])
             return
-        items = cue["items"]
+        items = _told(cue["items"])
         if not items:
             self.empty += 1
             return
@@ -175,15 +215,35 @@ class CueTally:
             self.scored += 1
             if not 0 <= score <= 1:
                 self.beyond.add(score)
+                if item["text"] in self.levels or len(self.levels) <= MOST_LEVELS:
+                    self.levels.setdefault(item["text"], Histogram(-200, 200, 1)).add(score)
                 continue
             self.all.add(score)
             if place == 0:
                 self.first.add(score)
 
 
+def _told(items: Sequence[Row]) -> Sequence[Row]:
+    """What a cue says; of a transcript what was said, and not how sure it is that nobody speaks."""
+    if not items or not items[0]["text"].startswith("no speech"):
+        return items
+    return [item for item in items if said((Item(item["text"]),))]
+
+
+def as_published(row: Row) -> Row | None:
+    """The attempt of a caption that was published all the same, but for a form or language; ``None`` if there is none.
+
+    It is marked as `transforms.caption.missing` has it.
+    """
+    marked = (
+        one for one in row["attempts"] if one["answer"] == row["caption"] and one["complaint"].startswith(WITHOUT)
+    )
+    return next(marked, None)
+
+
 @dataclass(frozen=True)
 class SyncRule:
-    """When an evaluation of synchronisation counts as right, and how many a clip needs.
+    """When an evaluation of synchronisation counts as right, how many a clip needs, and which clips are judged.
 
     The fields are those of a manifest's ``filters.sync``; without a filter, the paper's tolerance.
     """
@@ -191,12 +251,19 @@ class SyncRule:
     tolerance: int = 3
     least_probability: float = 0.0
     required_hits: int | None = None
+    sources: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, filters: Mapping[str, Any]) -> SyncRule:
         """Reads it off a manifest's ``filters``."""
         found = filters.get("sync") or {}
-        return cls(found.get("tolerance", 3), found.get("least_probability", 0.0), found.get("required_hits"))
+        wanted = found.get("required_hits")
+        sources = tuple(found.get("sources") or ())
+        return cls(found.get("tolerance", 3), found.get("least_probability", 0.0), wanted, sources)
+
+    def judges(self, source: str) -> bool:
+        """Whether clips of that source are judged."""
+        return not self.sources or source in self.sources
 
 
 class SyncTally:
@@ -210,6 +277,7 @@ class SyncTally:
         kinds: guesses, by kept or rejected, and by what they are.
         hits: clips, by kept or rejected, and by how many guesses were right.
         evaluations: guesses a clip, at most.
+        others: clips with evaluations that the filter does not judge, because of their source.
     """
 
     def __init__(self, rule: SyncRule):
@@ -218,6 +286,7 @@ class SyncTally:
         self.kinds: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
         self.hits: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
         self.evaluations = 0
+        self.others = 0
 
     def add(self, items: Sequence[Row], kept: bool) -> None:
         """Counts a clip's. What is no evaluation raises ValueError, and nothing is counted."""
@@ -247,12 +316,18 @@ def _kind(off: int, near: bool, sure: bool) -> str:
     return "exact" if off == 0 else "tolerable"
 
 
-def duration(clip: Row, cues: Iterable[Row]) -> float | None:
-    """A clip's length in seconds, or ``None`` where nobody says.
+def duration(clip: Row, cues: Iterable[Row]) -> tuple[float, bool]:
+    """How long a clip is at least, in seconds, and whether that is its length.
 
-    Where its source names no end it is what its cues say of its last moment; that of the header's cue is exact.
+    It is, where its source names an end or a cue has read the file's header. Elsewhere it is the last moment that a cue
+    tells of.
     """
     if clip["end_s"] is not None:
-        return clip["end_s"] - clip["start_s"]
-    ends = (item["end_s"] for cue in cues for item in cue["items"] if item["end_s"] is not None)
-    return max(ends, default=None)
+        return clip["end_s"] - clip["start_s"], True
+    least = 0.0
+    for cue in cues:
+        end = max((item["end_s"] for item in cue["items"] if item["end_s"] is not None), default=0.0)
+        if end and cue["model"] == HEADER:
+            return end, True
+        least = max(least, end)
+    return least, False

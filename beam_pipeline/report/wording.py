@@ -40,11 +40,20 @@ def percent(part: float, whole: float) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """``1.5 h``, ``12.0 min``, ``3.2 s``, ``4 ms``."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{number(seconds / size, 1)} {unit}"
-    return f"{seconds:.1f} s" if seconds >= 0.1 or not seconds else f"{1000 * seconds:.2g} ms"
+    """``1.5 h``, ``12.0 min``, ``3.2 s``, ``4.0 ms``; what rounds to ``60.0`` of a unit is 1.0 of the next."""
+    if seconds and round(1000 * seconds, 1) < 100:
+        return "< 0.1 ms" if 1000 * seconds < 0.1 else f"{1000 * seconds:.1f} ms"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if round(minutes, 1) < 60 else f"{number(minutes / 60, 1)} h"
+
+
+def dollars(amount: float) -> str:
+    """``12.35``; with four decimals below 1, and ``< 0.0001`` where those would not show it."""
+    if 0 < amount < 0.0001:
+        return "< 0.0001"
+    return number(amount, 2 if amount >= 1 else 4)
 
 
 def words(name: str) -> str:

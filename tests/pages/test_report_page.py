@@ -153,7 +153,7 @@ def test_only_those_that_were_asked_for_again(chromium: Any, page: str) -> None:
         for text in ("A dog barks (0.93).", "It contains a number."):
             assert card.get_by_text(text).is_visible()
         assert not card.get_by_text("Dog barking.").is_visible()
-        for summary in ("In 1 other forms", "What the cues leave open", "1 question"):
+        for summary in ("In 1 other form", "What the cues leave open", "1 question"):
             card.get_by_text(summary, exact=True).click()
         for text in ("Dog barking.", "how many dogs", "What barks?", "a dog ✓"):
             assert card.get_by_text(text).is_visible()
