@@ -53,7 +53,7 @@ class Dataset:
         """How many records of ``captions``, ``rejected``, ``failed`` or ``qa`` there are."""
         if name in self.manifest["counts"]:
             return self.manifest["counts"][name]
-        return self.manifest.get("pairs", {}).get("published", 0)
+        return (self.manifest.get("pairs") or {}).get("published", 0)
 
     def read(self, name: str) -> Iterator[Any]:
         """The records of ``captions``, ``rejected``, ``failed`` or ``qa`` as dataclasses (`transforms.records`).
