@@ -11,6 +11,7 @@ from typing import Any
 
 Reply = tuple[int, dict[str, str], bytes]  # status, headers, body
 Refusal = Callable[[float, str], Reply]  # of how long the server wants to be left alone, and the key that was sent
+Answer = Callable[[Mapping[str, Any]], dict[str, Any]]  # to a request's body
 Mischief = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -79,9 +80,9 @@ def questions_of(cues: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def completion(body: Mapping[str, Any], fault: str = "") -> dict[str, Any]:
-    """A chat completion that answers `body`, with what `fault` does to its content."""
-    content: str | None = json.dumps(answer_to(body))
+def completion(body: Mapping[str, Any], fault: str = "", answer: Answer = answer_to) -> dict[str, Any]:
+    """A chat completion that gives `answer` to `body`, with what `fault` does to its content."""
+    content: str | None = json.dumps(answer(body))
     message: dict[str, Any] = {"role": "assistant"}
     finish = "stop"
     match fault:

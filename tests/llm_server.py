@@ -11,12 +11,13 @@ It answers ``/v1/chat/completions`` with a caption made from the cues in the pro
 - `faults` gives shares: fault → probability. Which request of which clip meets which fault hangs on `seed` alone, not
   on the order of requests. `faulty` is how often a clip may meet one, at most (1000: no limit).
 - `script` is a list of faults for the first requests, in order of arrival; ``""`` is a good answer.
+- `answer` makes the content of a good answer of the request's body.
 - `accepts` are the forms of `response_format` that the server takes; another is answered 400.
 
-What it answers, and the names of the faults (`FAULTS`), are in `tests.llm_replies`. What it saw: `requests`,
-`answered` (completions that were paid for), both also by clip in `asked_of` and `answered_of`, whose keys are the first
-user message (`llm.shown_cues(brief, headings)`); `peak`, the most requests at once; `bodies` and `keys`, what came; for
-batches, `uploads` and `batches`.
+What it answers unless told otherwise, and the names of the faults (`FAULTS`), are in `tests.llm_replies`. What it saw:
+`requests`, `answered` (completions that were paid for), both also by clip in `asked_of` and `answered_of`, whose keys
+are the first user message (`llm.shown_cues(brief, headings)`); `peak`, the most requests at once; `bodies` and `keys`,
+what came; for batches, `uploads` and `batches`.
 
 ``python -m tests.llm_server --latency 0.2`` runs one in a process of its own and prints its address.
 """
@@ -37,7 +38,19 @@ from dataclasses import dataclass, field
 from time import time
 from typing import Any
 
-from tests.llm_replies import FAULTS, ON_THE_WIRE, STATUSES, Mischief, Reply, as_json, clip_of, completion, failure
+from tests.llm_replies import (
+    FAULTS,
+    ON_THE_WIRE,
+    STATUSES,
+    Answer,
+    Mischief,
+    Reply,
+    answer_to,
+    as_json,
+    clip_of,
+    completion,
+    failure,
+)
 
 FORMS = ("json_schema", "json_object", "")
 
@@ -51,6 +64,7 @@ class LlmServer:
     latency_s: float = 0.0
     script: list[str] = field(default_factory=list)
     faulty: int = 1000
+    answer: Answer = answer_to
     accepts: Sequence[str] = FORMS
     token_limit: str = ""  # the one name of the limit of tokens that it takes; any where empty
     retry_after_s: float = 0.1
@@ -101,7 +115,7 @@ class LlmServer:
             return STATUSES[fault](self.retry_after_s, key)
         self.answered += 1
         self.answered_of[clip] += 1
-        return 200, {}, json.dumps(completion(body, fault)).encode()
+        return 200, {}, json.dumps(completion(body, fault, self.answer)).encode()
 
     def _refused(self, body: dict[str, Any]) -> Reply | None:
         form = body.get("response_format", {}).get("type", "")

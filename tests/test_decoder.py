@@ -110,7 +110,7 @@ def test_a_bug_is_no_fault_of_the_clip(decoder: Decoder, clip: Path) -> None:
 
 
 def test_the_child_needs_neither_beam_nor_torch() -> None:
-    code = "import sys, transforms.decoder; print({'apache_beam', 'torch', 'transformers'} & set(sys.modules))"
+    code = "import sys, transforms.decoding_child; print({'apache_beam', 'torch', 'transformers'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 

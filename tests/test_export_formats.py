@@ -13,10 +13,13 @@ import pandas
 import pytest
 import webdataset
 
+from beam_pipeline.export.huggingface import HuggingFace
 from beam_pipeline.export.records import caption_columns, key_of
+from beam_pipeline.export.target import Wanted
 from beam_pipeline.export.text import _NO_COLUMNS
+from beam_pipeline.export.webdataset import WebDataset
 from model_handlers.base import Item
-from tests.exporting import IDS, by_id, expected, expected_pairs, hostile, pairs_of, plain, publish, run, tone
+from tests.exporting import IDS, expected, expected_pairs, hostile, pairs_of, plain, publish, run, tone
 from transforms.records import Caption, Clip, Cue
 
 AS_IT_IS: dict[str, Any] = {"keep_default_na": False}
@@ -58,26 +61,16 @@ def test_datasets_gives_back_exactly_the_records(root: str, tmp_path: Path, load
         assert list(questions[split]) == [row for row in expected_pairs(root) if row["split"] == split]
 
 
-def test_datasets_reads_all_shards(root: str, tmp_path: Path, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("beam_pipeline.export.arrow._ROWS", 2)  # row groups, so that files grow before they end
-    monkeypatch.setattr("beam_pipeline.export.huggingface.Shards.add", _small(2_000))
-    assert run(root, "hf", tmp_path / "out") == 0
-    names = sorted(path.name for path in (tmp_path / "out/data").glob("train-*"))
-    assert len(names) > 2
-    assert names == [f"train-{number:05d}-of-{len(names):05d}.parquet" for number in range(len(names))]
-    assert by_id(list(load(tmp_path / "out")["train"])) == by_id(r for r in expected(root) if r["split"] == "train")
-
-
-def _small(size: int) -> Any:
-    from beam_pipeline.export.huggingface import Shards
-
-    add = Shards.add
-
-    def wrapped(self: Shards, row: dict[str, Any], sound_bytes: int = 0) -> None:
-        self._shard_bytes = size
-        add(self, row, sound_bytes)
-
-    return wrapped
+def test_datasets_reads_all_shards(root: str, tmp_path: Path, load: Any) -> None:
+    target = HuggingFace(tmp_path, Wanted(shard_bytes=2_000))  # full after its first row group
+    some = [row for row in expected(root) if row["split"] == "train"]
+    rows = [some[number % len(some)] | {"clip_id": f"c{number:04d}"} for number in range(2500)]
+    for row in rows:
+        target.add(row, None)
+    target.finish()
+    names = sorted(path.name for path in (tmp_path / "data").iterdir())
+    assert names == [f"train-{number:05d}-of-00003.parquet" for number in range(3)]
+    assert list(load(tmp_path / "data")["train"]) == rows
 
 
 def test_datasets_streams_it_too(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,14 +95,15 @@ def test_webdataset_gives_back_exactly_the_records(root: str, tmp_path: Path) ->
             assert [json.loads(line) for line in file] == [r for r in expected_pairs(root) if r["split"] == split]
 
 
-def test_webdataset_reads_all_shards(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("beam_pipeline.export.webdataset._Shard.size", property(lambda self: 10**12))
-    assert run(root, "webdataset", tmp_path / "out", "--split", "test") == 0
+def test_webdataset_reads_all_shards(root: str, tmp_path: Path) -> None:
+    target = WebDataset(tmp_path, Wanted(shard_bytes=1))  # full after its first clip
     rows = [row for row in expected(root) if row["split"] == "test"]
-    shards = sorted(glob.glob(str(tmp_path / "out/test-*.tar")))
+    for row in rows:
+        target.add(row, None)
+    target.finish()
+    shards = sorted(glob.glob(str(tmp_path / "*.tar")))
     assert [Path(shard).name for shard in shards] == [f"test-{number:06d}.tar" for number in range(len(rows))]
     assert [it["json"] for it in webdataset.WebDataset(shards, shardshuffle=False).decode()] == rows
-    assert not glob.glob(str(tmp_path / "out/train-*"))
 
 
 def test_keys_are_one_to_one_safe_and_readable() -> None:

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from beam_pipeline.run import run
-from tests import llm_replies
+from tests.llm_replies import clip_of
 from tests.llm_server import llm_server
 from tests.test_pairs import clips, kinds, pairs, profile
 
@@ -37,24 +35,20 @@ ANSWERS: dict[str, tuple[Any, int]] = {
 }
 
 
-@pytest.fixture
-def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(body: Mapping[str, Any]) -> dict[str, Any]:
-        shown = llm_replies.clip_of(body)
-        cues = [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
-        label = next(item["text"] for cue in cues for item in cue["says"])
-        if "<caption>" in shown:
-            return {"pairs": ANSWERS[label][0]}
-        events = [{"sound": "a dog barks", "cues": ["labels"]}]
-        return {"caption": "A dog barks close by.", "events": events, "abstained": ""}
-
-    monkeypatch.setattr(llm_replies, "answer_to", answer)
+def answer(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A good caption, and of its clip's label what `ANSWERS` has."""
+    shown = clip_of(body)
+    cues = [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
+    label = next(item["text"] for cue in cues for item in cue["says"])
+    if "<caption>" in shown:
+        return {"pairs": ANSWERS[label][0]}
+    events = [{"sound": "a dog barks", "cues": ["labels"]}]
+    return {"caption": "A dog barks close by.", "events": events, "abstained": ""}
 
 
-@pytest.mark.usefixtures("hostile")
 def test_no_answer_stops_a_run_costs_a_caption_or_publishes_what_is_unfit(tmp_path: Path) -> None:
     source = clips(tmp_path, 0, **{f"c{n}": [label] for n, label in enumerate(ANSWERS)})
-    with llm_server() as server:
+    with llm_server(answer=answer) as server:
         mine = profile(tmp_path, server.url)
         result = run(mine, source, str(tmp_path / "data"), quiet=True)
         answered = server.answered

@@ -37,7 +37,7 @@ def started(listed: Path, output: Path) -> tuple[subprocess.Popen[str], list[psu
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         children = psutil.Process(process.pid).children(recursive=True)
-        decoders = [child for child in children if "transforms.decoder" in " ".join(child.cmdline())]
+        decoders = [child for child in children if "transforms.decoding_child" in " ".join(child.cmdline())]
         if decoders and list((output / "versions").iterdir()):
             return process, decoders
         time.sleep(0.05)

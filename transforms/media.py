@@ -1,6 +1,6 @@
 """Decodes one clip by view: a path and a stretch of time in, exactly the pictures and samples asked for out.
 
-Nothing here knows of models or of Beam, so that the process that decodes (`transforms.decoder`) stays small.
+Nothing here knows of models or of Beam, so that the process that decodes (`transforms.decoding_child`) stays small.
 """
 
 from __future__ import annotations

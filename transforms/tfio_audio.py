@@ -1,7 +1,7 @@
 """Sound by tensorflow-io instead of PyAV: WAV, FLAC, Ogg Vorbis and MP3, each read from the sample wanted on.
 
-TensorFlow is imported by `load` alone, which `transforms.decoder` calls in the process that decodes. What is said here
-of tensorflow-io has been seen with its version 0.37.1 on TensorFlow 2.16.2, the last pair that works.
+TensorFlow is imported by `load` alone, which `transforms.decoding_child` calls in the process that decodes. What is
+said here of tensorflow-io has been seen with its version 0.37.1 on TensorFlow 2.16.2, the last pair that works.
 """
 
 from __future__ import annotations

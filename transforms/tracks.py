@@ -53,7 +53,7 @@ class Limits:
         timeout_s: wall-clock seconds; `transforms.decoder` enforces it.
         max_pixels: pixels of a frame; the default is 8K.
         max_clip_s: seconds of a clip.
-        memory_bytes: address space of the decoding process; `transforms.decoder` enforces it.
+        memory_bytes: address space of the decoding process; `transforms.decoding_child` enforces it.
     """
 
     timeout_s: float = 60.0

@@ -22,7 +22,7 @@ from beam_pipeline.export.records import Row, caption_row, pair_row
 from beam_pipeline.export.sounds import AudioFormat, Missing, Place, Places, Sound, Sounds, in_order, threads_here
 from beam_pipeline.export.splits import SPLITS, Placed, Splits
 from beam_pipeline.export.tally import Tally
-from beam_pipeline.export.target import Target, Wanted
+from beam_pipeline.export.target import Target, Wanted, WithQuestions
 from beam_pipeline.review.ratings import FOLDER, InVersion, Review, read_reviews
 from beam_pipeline.show import console, errors, plain
 from transforms.publish import QA
@@ -120,8 +120,8 @@ def export(
         target = kind(folder, Wanted(audio, rate, shard_mb * 1_000_000, language))
         work = _Work(dataset, target, said, frozenset(splits or SPLITS))
         work.captions()
-        if questions:
-            work.questions()
+        if questions and isinstance(target, WithQuestions):
+            work.questions(target)
         work.finish(os.path.basename(os.path.abspath(root)) or root)
     empty = tuple(split for split in dict.fromkeys(splits) if not work.tally.captions[split])
     return Export(out, root, dataset.version, form, empty, work.tally)
@@ -148,7 +148,7 @@ class _Work:
             self.target.add(row, sound)
             self.tally.add(row)
 
-    def questions(self) -> None:
+    def questions(self, target: WithQuestions) -> None:
         for record in self._bar(QA, self.dataset.rows(QA)):
             placed = self._splits.of_pair(record)
             if placed.split not in self.wanted_splits or placed.left_out or record["clip_id"] in self._gone:
@@ -156,7 +156,7 @@ class _Work:
             if placed.corrected:
                 self.tally.unchecked += 1
                 continue
-            self.target.ask(pair_row(record, placed.split))
+            target.ask(pair_row(record, placed.split))
             self.tally.pairs[placed.split] += 1
 
     def finish(self, name: str) -> None:
@@ -259,5 +259,5 @@ def _check(kind: type[Target], form: str, rate: int, shard_mb: int, splits: Sequ
         raise ConfigError(f"--shard-mb {shard_mb}: it has to be at least 1")
     if unknown := [split for split in splits if split not in SPLITS]:
         raise ConfigError(f"--split {unknown[0]}: there are {', '.join(SPLITS)}; give --split once for each")
-    if questions and not kind.asks:
+    if questions and not issubclass(kind, WithQuestions):
         raise ConfigError(f"--questions: {form} has no place for them; export them with --to csv, say")

@@ -8,7 +8,7 @@ from pathlib import Path
 from beam_pipeline.export.arrow import ParquetFile, arrow_schema, with_sound
 from beam_pipeline.export.records import Row, caption_columns, key_of, pair_columns
 from beam_pipeline.export.sounds import AudioFormat, Place, Sound
-from beam_pipeline.export.target import Target, Wanted
+from beam_pipeline.export.target import Wanted, WithQuestions
 from transforms.splits import TRAIN
 
 CONFIGS = {"captions": "data", "qa": "qa"}  # and the folders that they lie in
@@ -48,7 +48,7 @@ class Shards:
                 os.replace(path, path.with_name(f"{split}-{number:05d}-of-{len(paths):05d}.parquet"))
 
 
-class HuggingFace(Target):
+class HuggingFace(WithQuestions):
     """A folder that `datasets` loads, and that can be uploaded to the Hub as it is."""
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:

@@ -9,12 +9,12 @@ from typing import IO, Any, ClassVar
 
 from beam_pipeline.export.records import Row
 from beam_pipeline.export.sounds import AudioFormat, Place, Sound
-from beam_pipeline.export.target import Files, Target, Wanted, line_of
+from beam_pipeline.export.target import Files, Wanted, WithQuestions, line_of
 
 _NOT_TOLD = ("caption", "cues", "attempts")  # of a row, to a supervision's `custom`: cues hold long embeddings
 
 
-class Lhotse(Target):
+class Lhotse(WithQuestions):
     """``recordings.jsonl.gz``, ``supervisions.jsonl.gz`` and ``cuts.jsonl.gz``.
 
     Each clip is a recording, a supervision whose text is the caption, and a cut; the three have the clip's id, and the

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from beam_pipeline.export.records import Row, place_of
 from beam_pipeline.export.sounds import AudioFormat, Place, Sound
-from beam_pipeline.export.target import Files, Target, Wanted, line_of, text_file
+from beam_pipeline.export.target import Files, Target, Wanted, WithQuestions, line_of, text_file
 from transforms.splits import VALIDATION
 
 ASKED = "Please describe this audio in detail."  # in the quick start of FusionAudio's repository
@@ -25,7 +25,6 @@ class AutoAcd(Target):
     from memory.
     """
 
-    asks: ClassVar[bool] = False
     tells_paths: ClassVar[bool] = False
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:
@@ -46,9 +45,6 @@ class AutoAcd(Target):
         )
         writer.writerow(values.values())
 
-    def ask(self, row: Row) -> None:
-        raise NotImplementedError("Auto-ACD has no questions")
-
     def finish(self) -> None:
         self._files.close()
 
@@ -58,7 +54,7 @@ class AutoAcd(Target):
         return f'import pandas\n\ncaptions = pandas.read_csv("PATH/{_file(split)}", keep_default_na=False, {numbers})'
 
 
-class FusionAudio(Target):
+class FusionAudio(WithQuestions):
     """``<split>.json`` and ``qa_<split>.json``: lists of instructions, as FusionAudio has them.
 
     The keys ``audio_id``, ``instruction``, ``input``, ``dataset``, ``task`` and ``output`` are those of the data format

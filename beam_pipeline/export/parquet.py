@@ -7,10 +7,10 @@ from pathlib import Path
 from beam_pipeline.export.arrow import ParquetFile, arrow_schema, with_sound
 from beam_pipeline.export.records import Row, caption_columns, key_of, pair_columns
 from beam_pipeline.export.sounds import AudioFormat, Place, Sound
-from beam_pipeline.export.target import Target, Wanted
+from beam_pipeline.export.target import Wanted, WithQuestions
 
 
-class Parquet(Target):
+class Parquet(WithQuestions):
     """``captions.parquet`` and ``qa.parquet``, all splits in one table."""
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:

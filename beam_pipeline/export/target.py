@@ -37,13 +37,11 @@ class Target(ABC):
     """A format that is being written to a folder.
 
     Attributes:
-        asks: whether it has a place for questions.
         refers: whether it says where the media lie, if it is not to write the sounds out.
         tells_paths: whether its rows hold `uri` and `origin`.
         head: lines for the head of the card (YAML) that only this format needs.
     """
 
-    asks: ClassVar[bool] = True
     refers: ClassVar[bool] = False
     tells_paths: ClassVar[bool] = True
 
@@ -53,10 +51,6 @@ class Target(ABC):
     @abstractmethod
     def add(self, row: Row, sound: Sound | Place | None) -> None:
         """Writes a caption's row, and the sound where there is one."""
-
-    @abstractmethod
-    def ask(self, row: Row) -> None:
-        """Writes a question's row."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -86,6 +80,14 @@ class Target(ABC):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(sound.content)
         return {"audio": path}
+
+
+class WithQuestions(Target):
+    """A format that has a place for questions."""
+
+    @abstractmethod
+    def ask(self, row: Row) -> None:
+        """Writes a question's row."""
 
 
 class Files:

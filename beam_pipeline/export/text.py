@@ -8,13 +8,13 @@ from pathlib import Path
 
 from beam_pipeline.export.records import Row, caption_columns, pair_columns
 from beam_pipeline.export.sounds import AudioFormat, Place, Sound
-from beam_pipeline.export.target import Files, Target, Wanted, line_of, text_file
+from beam_pipeline.export.target import Files, Wanted, WithQuestions, line_of, text_file
 
 # Of the columns of captions, what a table leaves to the other formats: cues hold embeddings of thousands of characters.
 _NO_COLUMNS = ("cues", "attempts")
 
 
-class Csv(Target):
+class Csv(WithQuestions):
     """``<split>.csv`` and ``qa_<split>.csv``: texts and numbers as columns; lists as JSON; no cues.
 
     Every text is in quotes and is written as it is, so that it comes back as it was. So a text that begins with ``=``
@@ -66,7 +66,7 @@ def _cell(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-class JsonLines(Target):
+class JsonLines(WithQuestions):
     """``<split>.jsonl`` and ``qa_<split>.jsonl``: a row a line, whole."""
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:

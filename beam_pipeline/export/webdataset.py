@@ -8,7 +8,7 @@ from pathlib import Path
 
 from beam_pipeline.export.records import Row, key_of
 from beam_pipeline.export.sounds import AudioFormat, Place, Sound
-from beam_pipeline.export.target import Files, Target, Wanted, line_of, text_file
+from beam_pipeline.export.target import Files, Wanted, WithQuestions, line_of, text_file
 
 
 class _Shard:
@@ -32,7 +32,7 @@ class _Shard:
         self._file.close()
 
 
-class WebDataset(Target):
+class WebDataset(WithQuestions):
     """``<split>-000000.tar`` …: of each clip ``<key>.flac`` (or ``.wav``), ``<key>.json``, the row, and ``<key>.txt``.
 
     A key is the clip's id, percent-encoded with its dots: `urllib.parse.unquote` turns it back. Long ones end in a
