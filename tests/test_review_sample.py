@@ -75,9 +75,11 @@ def test_the_sample_hangs_on_the_seed_and_not_on_the_order() -> None:
 
 
 def test_sources_and_splits_have_their_shares() -> None:
-    found = Counter(one.rsplit("-", 1)[0] for one in taken(ROWS, 100))
-    assert found == {"audioset-train": 61, "audioset-test": 6, "vggsound-train": 33}  # of own 0.3 is due
-    assert Counter(one.rsplit("-", 1)[0] for one in taken(ROWS, 400))["own-train"] == 1
+    due = {"audioset-train": 60.4, "audioset-test": 6.0, "vggsound-train": 33.2, "own-train": 0.3}
+    for seed in range(10):
+        found = Counter(one.rsplit("-", 1)[0] for one in taken(ROWS, 100, seed))
+        assert found.total() == 100
+        assert all(abs(found[stratum] - share) < 1 for stratum, share in due.items())
 
 
 def test_of_more_sources_than_captions_the_seed_decides_which() -> None:
@@ -110,6 +112,15 @@ def test_every_clip_is_as_likely_as_its_neighbours() -> None:
     found = Counter(one for seed in range(400) for one in taken(rows, 10, seed))
     assert sum(found.values()) == 4000
     assert all(60 < number < 145 for number in found.values())  # 100 is expected, with a deviation of 8.7
+
+
+def test_clips_of_small_sources_are_as_likely_as_those_of_a_large_one() -> None:
+    """With fewer clips to draw than there are sources."""
+    rows = [row(f"large{index}", "large") for index in range(70)]
+    rows += [row(f"s{source}-{index}", f"s{source}") for source in range(10) for index in range(3)]
+    found = Counter(one.rstrip("0123456789") for seed in range(800) for one in taken(rows, 5, seed))
+    assert sum(found.values()) == 4000
+    assert 2650 < found["large"] < 2950  # 2,800 is expected, with a deviation of 29 were all drawn independently
 
 
 def test_of_fewer_captions_than_wanted_all_are_taken_and_none_without_a_caption() -> None:

@@ -163,17 +163,17 @@ def _hash_of(root: str) -> str:
 def allot(sizes: dict[Stratum, int], count: int, seed: int = 0) -> dict[Stratum, int]:
     """Shares `count` out among strata in proportion to their sizes.
 
-    What rounding leaves goes to those with the largest remainders; of equal ones to whom a hash of the seed and the
-    stratum gives it. So a small stratum may have none.
+    Each has what is due to it, rounded up or down: systematic sampling over the strata in an order that is drawn, so
+    that over all seeds every clip is as likely as any other, be its stratum small or large. A small one may have none.
     """
     total = sum(sizes.values())
     count = min(count, total)
     if not count:
         return {}
-    given = {stratum: count * size // total for stratum, size in sizes.items()}
-    due = {stratum: (-(count * size % total), place(seed, "\0".join(stratum))) for stratum, size in sizes.items()}
-    for stratum in heapq.nsmallest(count - sum(given.values()), sizes, key=due.__getitem__):
-        given[stratum] += 1
+    given, reached = {}, place(seed, "start") % total
+    for stratum in sorted(sizes, key=lambda one: place(seed, "\0".join(one))):
+        before, reached = reached, reached + count * sizes[stratum]
+        given[stratum] = reached // total - before // total
     return given
 
 
