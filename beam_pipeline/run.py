@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import secrets
-import signal
 import tempfile
 import threading
 import time
@@ -33,6 +32,7 @@ from beam_pipeline.pipeline import Run, build, recipe
 from beam_pipeline.plan import Plan, plan
 from beam_pipeline.presets import RUNNER, Placed, check_key, place
 from beam_pipeline.show import every, progress_bars, said
+from beam_pipeline.stopping import stoppable
 from transforms import versions
 from transforms.avro import read_avro
 from transforms.ingest import ClipSource
@@ -124,7 +124,7 @@ def run(
         pipeline = ready.pipeline(replace(job, progress=ticks if local else ""))
         clock = time.monotonic()
         steps = [*(handler.name for handler in profile.handlers()), *(writer.task for writer in profile.writers())]
-        with _stoppable(), _failures_explained(), _shown(ticks, steps, quiet or not local):
+        with _failures_explained(), stoppable(), _shown(ticks, steps, quiet or not local):
             if local:
                 state = pipeline.run().wait_until_finish()
             else:
@@ -305,36 +305,6 @@ def _check_folder(output: str) -> None:
             raise NotADirectoryError(f"{path} is a file")
         if os.path.isdir(path) and not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(f"no permission to write to {path}")
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Sees to it that Ctrl-C stops the job, even where a library that is just being imported swallows the first one.
-
-    It is repeated each second until the job has ended. Elsewhere than in the main thread nothing has to be done.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked, ended, main = threading.Event(), threading.Event(), threading.main_thread()
-
-    def stop(*_: object) -> None:
-        asked.set()
-        raise KeyboardInterrupt
-
-    def repeat() -> None:
-        asked.wait()
-        while not ended.wait(1.0) and main.ident is not None:
-            signal.pthread_kill(main.ident, signal.SIGINT)
-
-    before = signal.signal(signal.SIGINT, stop)
-    threading.Thread(target=repeat, name="stop", daemon=True).start()
-    try:
-        yield
-    finally:
-        ended.set()
-        asked.set()
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
