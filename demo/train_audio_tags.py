@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor
 
+from demo.training import as_heard
 from demo.world import AUDIO_RATE, SOURCES, Scene, labels, make_scene, synthesise_audio, write_clip
 from model_handlers.audio_tags import LABELS, AudioTags
 from model_handlers.base import Example, Items
@@ -122,7 +123,7 @@ def lessons(net: Cnn14, seed: int, count: int, course: Course) -> Lessons:
     for index in track(range(count), "training clips"):
         scene = course.training_scene(seed, index)
         if index % 3:
-            audio = synthesise_audio(scene, VIEW.rate)
+            audio = as_heard(scene, VIEW.rate)
         else:  # coding takes longer than all the rest
             audio = through_aac(synthesise_audio(scene, AUDIO_RATE), AUDIO_RATE, BIT_RATES[index // 3 % 3], VIEW)
         with torch.inference_mode():

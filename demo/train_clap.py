@@ -131,7 +131,7 @@ def sounds_of(
     spectrograms, heard = [], torch.zeros(count, len(NAMES))
     for index, (scene, names) in enumerate(progress.track(clips, total=count, description="sounds")):
         if index % 4:
-            audio = synthesise_audio(scene, RATE)
+            audio = training.as_heard(scene, RATE)
         else:
             bit_rate = BIT_RATES[index // 4 % len(BIT_RATES)]
             audio = through_aac(synthesise_audio(scene, AUDIO_RATE), AUDIO_RATE, bit_rate, Audio(RATE))

@@ -1,4 +1,4 @@
-"""Trains the tagger of the demo's FusionAudio profile, on occasions: ten minutes on one CPU core.
+"""Trains the tagger of the demo's FusionAudio profile, on occasions: half an hour on one CPU core.
 
 It begins as the tagger of `demo.train_audio_tags` and learns besides its classes the instruments that play. What a crop
 of a clip should be tagged with follows from when each sound is heard. The figures in ``fusion_tags.json`` are measured
@@ -96,7 +96,7 @@ COURSE = Course(
 def main(argv: list[str] | None = None) -> None:
     """Trains, saves and measures; see the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m demo.train_fusion_tags", description=__doc__.split("\n")[0])
-    train_audio_tags.command(parser, argv, OUT, COURSE, clips=700, steps=500, batch=8, held_out=80)
+    train_audio_tags.command(parser, argv, OUT, COURSE, clips=1400, steps=1300, batch=8, held_out=100)
 
 
 if __name__ == "__main__":

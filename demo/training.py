@@ -7,16 +7,15 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torchaudio.functional import resample
 
-from demo.occasions import KINDS, Occasion, make_occasion
-from demo.world import Scene, make_scene, make_scenes, synthesise_audio, write_clip
+from demo.world import AUDIO_RATE, Scene, make_scene, make_scenes, synthesise_audio, write_clip
 from model_handlers.views import Decoded, View
 from transforms.media import Limits, decode
 
@@ -35,14 +34,15 @@ def training_scenes(count: int) -> Iterator[Scene]:
             wanted, count = 3 - wanted, count - 1
 
 
-def training_occasions(rate: int, kinds: Sequence[str] = tuple(KINDS)) -> Iterator[tuple[Occasion, np.ndarray]]:
-    """Yields good occasions of the training seed, without end, each with its sound at `rate` Hz.
+def as_heard(scene: Scene, rate: int) -> np.ndarray:
+    """What a run hears of a scene, but for its coding: synthesised at the rate of the world's files, and resampled.
 
-    `demo.scenes.truth` tells what is true of each; no MP4 is written. `kinds` come in turn.
+    Noise that is synthesised at another rate is another: at 16 kHz a flute's breath would be 11 dB louder.
+
+    Returns:
+        float32, shape (round(duration_s * rate),).
     """
-    for index in numbers():
-        occasion = make_occasion(TRAINING_SEED, index, kinds[index % len(kinds)])
-        yield occasion, synthesise_audio(occasion, rate)
+    return resample(torch.from_numpy(synthesise_audio(scene, AUDIO_RATE)), AUDIO_RATE, rate).numpy()
 
 
 def held_out_scenes(count: int) -> list[Scene]:

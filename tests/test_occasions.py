@@ -1,6 +1,7 @@
 import json
 from collections import Counter
-from itertools import islice, pairwise
+from dataclasses import replace
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -11,8 +12,10 @@ from demo.drawing import _picture, render_frame, render_frames
 from demo.occasions import APART_S, BLOCK, FAULTS, KINDS, PERSON, Occasion, make_occasion, make_occasions, told
 from demo.soundtrack import synthesise_audio
 from demo.speaking import WORDS
-from demo.training import training_occasions
+from demo.training import as_heard
 from demo.world import SOURCES, main, read_truth, write_clip
+from model_handlers.views import Audio
+from transforms.media import decode
 
 RATE = 8_000
 
@@ -252,8 +255,17 @@ def test_the_command_writes_occasions(tmp_path, capsys):
     assert "no fault of an occasion" in capsys.readouterr().err
 
 
-def test_training_occasions_go_through_the_kinds_and_come_with_their_sound():
-    kinds = ("music", "speech")
-    for number, (occasion, sound) in enumerate(islice(training_occasions(RATE, kinds), 3)):
-        assert occasion == make_occasion(1000, number, kinds[number % 2])
-        assert np.array_equal(sound, synthesise_audio(occasion, RATE))
+def test_training_hears_a_clip_as_a_run_does(tmp_path):
+    one = make_occasion(7, 1, "music")
+    one = replace(one, piece=replace(one.piece, instruments=("flute",)))
+    write_clip(one, tmp_path / "one.mp4")
+    heard, true = as_heard(one, 16_000), decode(tmp_path / "one.mp4", 0.0, None, Audio(16_000))
+    assert heard.shape == true.shape
+    assert band_db(heard) == pytest.approx(band_db(true), abs=1.5)
+    assert band_db(synthesise_audio(one, 16_000)) > band_db(true) + 5  # a flute's breath
+
+
+def band_db(sound: np.ndarray) -> float:
+    """The power from 5 to 7 kHz, of sound at 16 kHz."""
+    power = np.abs(np.fft.rfft(sound)) ** 2
+    return float(10 * np.log10(power[5 * len(sound) // 16 : 7 * len(sound) // 16].mean()))
