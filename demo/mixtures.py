@@ -60,7 +60,7 @@ class Piece:
         notes: whether each of `INSTRUMENTS` begins a note.
         held: whether it sounds.
         hits: whether the accompaniment plays each of `HITS`.
-        beat: sine and cosine of where in a beat the frame's middle lies.
+        beat: sine and cosine of where in a beat the frame's middle lies, and likewise where in a bar.
     """
 
     power: Tensor
@@ -162,8 +162,8 @@ def rhythm(music: Music, start_s: float, end_s: float) -> tuple[Tensor, Tensor, 
             if moment < end_s:
                 hits[int(moment / TOKEN_S), HITS.index(what if isinstance(what, str) else "tone")] = 1
     middles = (torch.arange(FRAMES // 4) + 0.5) * TOKEN_S
-    phase = 2 * torch.pi * (middles - start_s) / beat_s
-    return notes, held, hits, torch.stack([phase.sin(), phase.cos()], 1)
+    phases = [2 * torch.pi * (middles - start_s) / period_s for period_s in (beat_s, beats * beat_s)]
+    return notes, held, hits, torch.stack([part for phase in phases for part in (phase.sin(), phase.cos())], 1)
 
 
 @dataclass

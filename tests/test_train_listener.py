@@ -26,6 +26,7 @@ from demo.train_listener import (
     WORDS,
     answer_loss,
     dialogue,
+    held_out_music,
     make_model,
     make_tokenizer,
     measure_sounds,
@@ -33,6 +34,7 @@ from demo.train_listener import (
     named,
     parts,
 )
+from demo.train_speech import held_out_occasions
 from demo.world import write_clip
 from model_handlers.chat import Chat
 from model_handlers.views import Audio
@@ -130,6 +132,13 @@ def test_descriptions_of_music_are_read_part_by_part() -> None:
     said = parts(PIECE)
     assert said == {"genre": "waltz", "instruments": "flute, piano", "tempo": "fast", "mood": "cheerful"}
     assert parts("music") == {"music": ""}
+
+
+def test_music_is_measured_on_clips_of_worlds_of_their_own() -> None:
+    clips = held_out_music(100)
+    assert all(one.piece for one in clips)
+    assert [len(one.heard()) for one in clips[:4]] == [1, 2, 1, 2]
+    assert len({one.clip_id for one in (*clips, *held_out_occasions(200))}) == 300
 
 
 def test_sounds_are_counted_as_named_invented_and_in_order() -> None:
