@@ -288,7 +288,8 @@ def evaluate(out: Path, clips: int, bar: Progress) -> dict[str, Any]:
     music = Chat(name="music", question=PLAYED, **about)
     listener, music_prompt = sound.load(), music.load().prompt
     occasions = held_out_occasions(clips)
-    found, pieces, wrong = [], [], []
+    pieces, wrong = [], []
+    found: list[tuple[str, dict[str, Any]]] = []
     for scene, audio in training.as_a_run_sees_them([*occasions, *held_out_music(clips // 2)], sound.view, bar):
         example, facts = [Example(scene.clip_id, audio)], truth(scene)
         answers = []
