@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -124,7 +125,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_leave_with_parent, args=(connection, os.getppid()), daemon=True).start()
-    _serve(connection)
+    with suppress(ConnectionError):  # the parent has gone, and nobody wants the answer
+        _serve(connection)
 
 
 if __name__ == "__main__":
