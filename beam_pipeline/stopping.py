@@ -61,9 +61,10 @@ def stoppable() -> Iterator[None]:
         raise
     finally:
         ended.set()
+        if not asked.is_set():  # else threads that read from a channel may yet find it closed
+            threading.excepthook = before[1]
         asked.set()
         signal.signal(signal.SIGINT, before[0])
-        threading.excepthook = before[1]
 
 
 def _of(how: str) -> str:
