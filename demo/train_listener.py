@@ -55,7 +55,8 @@ WEIGHTS = {
     "held": 4.0,
     "hits": 3.0,
     "beat": 4.0,
-    "genre": 2.0,  # the hardest to tell: a waltz is a march that lacks a beat
+    "genre": 2.0,  # hard to tell: a waltz is a march that lacks a beat
+    "tempo": 1.5,
 }  # of losses; the others are means over many frames, most of them silent
 REPORTED = 50  # every how manieth step is told
 LISTENING = 0.5  # share of the steps in which only the encoder learns
