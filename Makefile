@@ -73,6 +73,7 @@ demo-models: setup
 	$(BIN)/python -m demo.train_separation
 	$(BIN)/python -m demo.train_speech
 	$(BIN)/python -m demo.train_listener
+	$(BIN)/python -m demo.train_video
 	$(BIN)/python -m demo.train_fusion_tags
 	$(BIN)/python -m demo.train_fusion_clap
 

@@ -25,6 +25,7 @@ from demo.occasions import CLAUSES, MUSIC, SPEECH, make_occasions
 from demo.questions import is_true
 from demo.scenes import SOURCES
 from demo.train_speech import word_errors
+from demo.train_video import LATE_S, moves, near, things, told_rightly
 from demo.world import read_truth, write_scenes
 from model_handlers.similarity import Pair as Compared
 from transforms.ingest import ClipSource
@@ -92,6 +93,20 @@ def of_cues(truth: Truth, outcome: Outcome, verdicts: Verdicts) -> None:
         for name in FIELDS:
             verdicts[f"music: {name}"].append(found.get(name) == true[name])
     verdicts["place: the first is right"].append(text_of(outcome, "place") == truth["place"])
+    of_video(truth["video"], text_of(outcome, "video"), verdicts)
+
+
+def of_video(true: str, said: str, verdicts: Verdicts) -> None:
+    """Adds what is right of what a clip's video cue says, motion by motion."""
+    verdicts["video: names all that is there and nothing else"].append(sorted(things(said)) == sorted(things(true)))
+    begins, told = dict(moves(true)), moves(said)
+    first = dict(reversed(told))
+    for name, at in begins.items():
+        right = near(first.get(name), at)
+        verdicts["video: what moves is told, with the second of its first motion or one beside it"].append(right)
+        if at >= LATE_S:
+            verdicts[f"video: the same, of what does not move in the first {LATE_S} s"].append(right)
+    verdicts["video: what is told to move first does so in that second or one beside it"] += told_rightly(told, begins)
 
 
 def of_caption(truth: Truth, caption: Caption, verdicts: Verdicts) -> None:

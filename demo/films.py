@@ -1,11 +1,12 @@
 """The clips that the demo's video language model learns from: a few frames of each, and what these show.
 
-Whatever moves is at rest again within 0.4 s, so some motions fall between two frames: only what these show is learnt.
+A thing that moves is at rest again within 0.4 s, so some motions fall between two frames, and only what these show is
+learnt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,8 @@ from transformers import Idefics3ImageProcessor
 
 from demo import scenes, training
 from demo.drawing import LEVELS, render_frame, thing_boxes
-from demo.music import INSTRUMENTS
-from demo.occasions import PERSON, Occasion, make_occasion
-from demo.scenes import PLACES, SOURCES
+from demo.occasions import THINGS, Occasion, make_occasion, seen_moving, there
+from demo.scenes import PLACES
 
 EVERY_S, FRAMES = 0.25, 40  # at one frame a second, most motions would fall between two
 TIMES_S = np.arange(FRAMES) * EVERY_S
@@ -28,9 +28,7 @@ SHORT_SIDE, SIDE = 96, 128  # pixels of the frames as decoded, and of the square
 SHOWN = 2  # from which of `LEVELS` levels of activity a thing is seen to move; what the first changes are shades
 MOST, MADE_UP = 3, 8  # things in a picture, and in a clip that is made up, at most
 GRID = 8  # patches of a picture in a row and in a column
-THINGS = (*SOURCES, PERSON, *INSTRUMENTS)
 FACTS = 2 * len(THINGS) + len(PLACES)  # of a frame: what is there, what moves, and where it is
-NOUNS = {name: SOURCES[name].phrase.split(maxsplit=1)[1] if name in SOURCES else name for name in THINGS}
 
 
 def make_image_processor() -> Idefics3ImageProcessor:
@@ -44,26 +42,13 @@ def make_image_processor() -> Idefics3ImageProcessor:
 
 
 def glimpsed(occasion: Occasion, times_s: np.ndarray) -> str:
-    """What frames at some times show: each thing, the place, and the second in which each thing moves first.
+    """What `watched` says, of frames at some times alone.
 
-    As in ``00:00 a bell and a dog in a kitchen; moving: the bell 00:07, the dog 00:03``. A motion that falls between
-    two frames is not told, so a thing's time may be that of a later one.
+    A motion that falls between two frames is not told, so a thing's time may be that of a later one.
     """
-    return told(scenes.image_caption(occasion), scenes.drawn(occasion), levels(occasion, times_s) >= SHOWN, times_s)
-
-
-def told(caption: str, names: Sequence[str], moving: np.ndarray, times_s: np.ndarray) -> str:
-    """The sentence, of things and of when they move: bool, shape (things, times).
-
-    Motions come in the order in which the things are named, and each time right after its thing: what has to be found
-    is then when one thing moves first, and not which of several moves next.
-    """
-    moves = [
-        f"the {NOUNS[name]} 00:{int(times_s[row.argmax()]):02d}"
-        for name, row in zip(names, moving, strict=True)
-        if row.any()
-    ]
-    return "; ".join([f"00:00 {caption}", *([f"moving: {', '.join(moves)}"] if moves else [])])
+    return seen_moving(
+        scenes.image_caption(occasion), scenes.drawn(occasion), levels(occasion, times_s) >= SHOWN, times_s
+    )
 
 
 def levels(occasion: Occasion, times_s: np.ndarray) -> np.ndarray:
@@ -88,7 +73,7 @@ class Films:
             their pictures were drawn.
     """
 
-    occasions: list[Occasion]
+    occasions: Sequence[Occasion]
     pixels: Tensor
     levels: Tensor
     owner: Tensor
@@ -103,27 +88,24 @@ class Films:
         return none_first[:, 1:]
 
 
-def draw_films(
-    occasions: Iterable[Occasion], count: int, images: Idefics3ImageProcessor, bar: Progress, most: int = 0
-) -> Films:
+def draw_films(occasions: Sequence[Occasion], images: Idefics3ImageProcessor, bar: Progress, most: int = 0) -> Films:
     """Draws what frames of occasions show.
 
     Args:
         occasions: what happens.
-        count: how many of them.
         images: what makes the model's input of a frame.
         bar: shows how far it is.
         most: how many different frames of each, by default all: one at rest, then those in which a thing moves that
             neither speaks nor plays music, so moves seldom.
     """
     rng = np.random.default_rng(training.TRAINING_SEED)
-    kept, owner, frames = [], [], []
+    owner: list[int] = []
+    frames: list[Tensor] = []
     # As many as there could be: what is never written takes no memory, and pieces to be joined would take six times it.
-    pixels = torch.empty(count * (most or FRAMES), 3, SIDE, SIDE, dtype=torch.uint8)
+    pixels = torch.empty(len(occasions) * (most or FRAMES), 3, SIDE, SIDE, dtype=torch.uint8)
     active = torch.zeros(len(pixels), len(THINGS), dtype=torch.uint8)
-    things, boxes, drawn = torch.full((count, MOST), -1), torch.zeros(count, MOST, 4), 0
-    for number, occasion in enumerate(bar.track(occasions, total=count, description="drawing")):
-        kept.append(occasion)
+    things, boxes = torch.full((len(occasions), MOST), -1), torch.zeros(len(occasions), MOST, 4)
+    for number, occasion in enumerate(bar.track(occasions, description="drawing")):
         indices = [THINGS.index(name) for name in scenes.drawn(occasion)]
         things[number, : len(indices)] = torch.tensor(indices)
         boxes[number, : len(indices)] = torch.tensor(thing_boxes(occasion))
@@ -135,24 +117,24 @@ def draw_films(
             chosen = [*at_rest, *rng.permutation(np.flatnonzero(seldom)), *often][:most]
             states, at = states[:, chosen], at[chosen]
         else:
-            frames.append(torch.from_numpy(which.reshape(-1)) + drawn)
-        pixels[drawn : drawn + len(at)] = _drawn(occasion, TIMES_S[at], images)
-        active[drawn : drawn + len(at), indices] = torch.from_numpy(states.T).to(torch.uint8)
+            frames.append(torch.from_numpy(which.reshape(-1)) + len(owner))
+        new = slice(len(owner), len(owner) + len(at))
+        pixels[new] = as_given(occasion, TIMES_S[at], images)
+        active[new, indices] = torch.from_numpy(states.T).to(torch.uint8)
         owner += [number] * len(at)
-        drawn += len(at)
     return Films(
-        kept,
-        pixels[:drawn],
-        active[:drawn],
+        occasions,
+        pixels[: len(owner)],
+        active[: len(owner)],
         torch.tensor(owner),
         things,
         boxes,
-        torch.tensor([list(PLACES).index(one.place) for one in kept]),
+        torch.tensor([list(PLACES).index(one.place) for one in occasions]),
         torch.stack(frames) if frames else torch.zeros(0, FRAMES, dtype=torch.long),
     )
 
 
-def _drawn(occasion: Occasion, times_s: np.ndarray, images: Idefics3ImageProcessor) -> Tensor:
+def as_given(occasion: Occasion, times_s: np.ndarray, images: Idefics3ImageProcessor) -> Tensor:
     """The frames at some times as the model gets them, but for the normalisation: uint8, (times, 3, 128, 128)."""
     size = (SHORT_SIDE * 4 // 3, SHORT_SIDE)
     shown = [Image.fromarray(render_frame(occasion, t)).resize(size, Image.Resampling.BILINEAR) for t in times_s]
@@ -160,13 +142,13 @@ def _drawn(occasion: Occasion, times_s: np.ndarray, images: Idefics3ImageProcess
     return given.round().clamp(0, 255).to(torch.uint8)
 
 
-def crowded(first: int, count: int) -> Iterator[Occasion]:
-    """Yields `count` good occasions of the training seed from number `first` on, with more things than the world's.
+def crowded(count: int) -> list[Occasion]:
+    """Returns the first `count` good occasions of the training seed, but with more things than the world's.
 
     Every other one is of a kind with two things that seldom move, or with one and music, so with up to three.
     """
-    for index in range(first, first + count):
-        yield make_occasion(training.TRAINING_SEED, index, (None, "at once", None, "music and thing")[index % 4])
+    kinds = (None, "at once", None, "music and thing")
+    return [make_occasion(training.TRAINING_SEED, index, kinds[index % len(kinds)]) for index in range(count)]
 
 
 def true_facts(occasions: Sequence[Occasion]) -> Tensor:
@@ -203,12 +185,10 @@ def made_up(count: int, rng: np.random.Generator) -> Tensor:
 
 def story(facts: Tensor, times_s: np.ndarray) -> str:
     """What is told of frames at some times of which this is true: (frames, facts)."""
-    there, moving, places = np.split(facts.numpy().T > 0.5, [len(THINGS), 2 * len(THINGS)])
-    indices = np.flatnonzero(there[:, 0])
-    place = list(PLACES.values())[int(places[:, 0].argmax())]
-    phrases = [f"a {NOUNS[THINGS[index]]}" for index in indices]
-    caption = " and ".join([", ".join(phrases[:-1]), phrases[-1]] if phrases[1:] else phrases)
-    return told(f"{caption} {place.phrase}", [THINGS[index] for index in indices], moving[indices], times_s)
+    present, moving, places = np.split(facts.numpy().T > 0.5, [len(THINGS), 2 * len(THINGS)])
+    indices = np.flatnonzero(present[:, 0])
+    names = [THINGS[index] for index in indices]
+    return seen_moving(there(names, list(PLACES)[int(places[:, 0].argmax())]), names, moving[indices], times_s)
 
 
 def spoilt(pixels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:

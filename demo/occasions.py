@@ -6,20 +6,22 @@ here what to say of it. Nothing here draws or sounds. What is true of clip `inde
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from demo import music, scenes, speaking
-from demo.music import Music, make_music
+from demo.music import INSTRUMENTS, Music, make_music
 from demo.scenes import PLACES, SOURCES, Scene
 from demo.speaking import Voice, make_phrase, make_voice
 
 SPEECH, MUSIC, PERSON = "speech", "music", "person"
 CLAUSES = {name: f"{source.phrase} {source.verb}" for name, source in SOURCES.items()}
 CLAUSES |= {SPEECH: "a person speaks", MUSIC: "music plays"}
+THINGS = (*SOURCES, PERSON, *INSTRUMENTS)  # that can be seen
+NOUNS = {name: SOURCES[name].phrase.split(maxsplit=1)[1] if name in SOURCES else name for name in THINGS}
 LABELS = {name: source.label for name, source in SOURCES.items()} | {SPEECH: "Speech", MUSIC: "Music"}
 
 FAULTS = ("shifted", "foreign", "silent", "no_audio", "no_video", "truncated", "not_a_video")
@@ -320,23 +322,39 @@ def _(scene: Occasion) -> str:
 
 @scenes.image_caption.register
 def _(scene: Occasion) -> str:
-    names = [SOURCES[name].phrase if name in SOURCES else f"a {name}" for name in scenes.drawn(scene)]
-    return f"{' and '.join([', '.join(names[:-1]), names[-1]] if names[1:] else names)} {PLACES[scene.place].phrase}"
+    return there(scenes.drawn(scene), scene.place)
+
+
+def there(names: Sequence[str], place: str) -> str:
+    """Such as ``a bell, a dog and a flute in a kitchen``."""
+    phrases = [f"a {NOUNS[name]}" for name in names]
+    things = " and ".join([", ".join(phrases[:-1]), phrases[-1]] if phrases[1:] else phrases)
+    return f"{things} {PLACES[place].phrase}"
 
 
 def watched(occasion: Occasion) -> str:
-    """What is seen, such as ``00:00 a bell and a dog in a kitchen; 00:03 the dog moves; 00:07 the bell moves``.
+    """What is seen, such as ``00:00 a bell and a dog in a kitchen; moving: the bell 00:07, the dog 00:03``.
 
     A thing's time is that of the first instant at which it moves; those that never do have none.
     """
     instants = np.arange(round(occasion.duration_s * occasion.fps)) / occasion.fps
-    moves = []
-    for index, name in enumerate(scenes.drawn(occasion)):
-        moving = np.flatnonzero(scenes.envelope(occasion, index, instants) > 0)
-        if len(moving):
-            moves.append((instants[moving[0]], SOURCES[name].phrase.split(maxsplit=1)[1] if name in SOURCES else name))
-    parts = [f"00:00 {scenes.image_caption(occasion)}"]
-    return "; ".join([*parts, *(f"00:{int(at):02d} the {name} moves" for at, name in sorted(moves))])
+    names = scenes.drawn(occasion)
+    moving = np.stack([scenes.envelope(occasion, index, instants) > 0 for index in range(len(names))])
+    return seen_moving(scenes.image_caption(occasion), names, moving, instants)
+
+
+def seen_moving(caption: str, names: Sequence[str], moving: np.ndarray, times_s: np.ndarray) -> str:
+    """The sentence of `watched`, of things and of when they move: bool, shape (things, times).
+
+    Motions come in the order in which the things are named, and each time right after its thing: who tells it has to
+    find when one thing moves first, and not which of several moves next.
+    """
+    moves = [
+        f"the {NOUNS[name]} 00:{int(times_s[row.argmax()]):02d}"
+        for name, row in zip(names, moving, strict=True)
+        if row.any()
+    ]
+    return "; ".join([f"00:00 {caption}", *([f"moving: {', '.join(moves)}"] if moves else [])])
 
 
 @scenes.truth.register

@@ -1,7 +1,8 @@
 """The demo's video language model: an Idefics3, small enough to be shipped, that tells what is seen and when.
 
 Each frame is one token to its language model, in which every fact has a direction of its own: which things are there,
-which of them move, and where it is. Its eyes begin as those of the demo's image captioner.
+which of them move, and where it is. Its eyes begin as those of the demo's image captioner. It knows clips of 2 to 10 s,
+four frames a second: of shorter ones it talks nonsense, and it has no words for a later second.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from transformers import (
 )
 
 from demo import training
-from demo.films import EVERY_S, FACTS, FRAMES, GRID, NOUNS, SIDE, THINGS, Films, make_image_processor
-from demo.scenes import PLACES, SOURCES
+from demo.films import EVERY_S, FACTS, FRAMES, GRID, SIDE, Films, make_image_processor
+from demo.occasions import NOUNS, THINGS
+from demo.scenes import PLACES
 from model_handlers.chat import dated
 
 EYES = Path(__file__).parent / "models" / "image_caption"  # whose vision transformer this one's begins as
 QUESTION = "What is seen, and when?"
+MOST_TOKENS = 32  # of an answer; the longest of three things has 27
 WIDTH = 96
 PATCH = SIDE // GRID  # pixels; the captioner has as many patches, of half as many
-LAYERS = 4  # of the eyes: the captioner's three and one more
+THEIRS, LAYERS = 3, 4  # layers of the captioner's eyes, and of these
 LOUD = 2.0  # length of a fact's direction
-HALFWAY = 2  # layers of the language model
-PAD, START, END, UNKNOWN, FAKE, PICTURE, GLOBAL = (
-    *("<pad>", "<|im_start|>", "<end_of_utterance>", "<unk>"),
-    *("<fake_token_around_image>", "<image>", "<global-img>"),
-)
+HALFWAY = 2  # after so many of the four layers of the language model
+PAD, START, END, UNKNOWN = "<pad>", "<|im_start|>", "<end_of_utterance>", "<unk>"
+FAKE, PICTURE, GLOBAL = "<fake_token_around_image>", "<image>", "<global-img>"
 TEMPLATE = (
     "{% for message in messages %}<|im_start|> {% for part in message.content %}"
     "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}"
@@ -51,7 +52,7 @@ TEMPLATE = (
 def make_processor() -> Idefics3Processor:
     """Returns the processor: frames to 128 × 128, and a token for each word of the world's questions and answers."""
     stamps = [f"00:{second:02d}" for second in range(int(EVERY_S * FRAMES))]
-    phrases = [source.phrase for source in SOURCES.values()] + [f"a {name}" for name in THINGS]
+    phrases = [f"a {noun}" for noun in NOUNS.values()]
     words = {word for phrase in phrases for word in phrase.split()} | {*QUESTION.split(), "the", "moving:", "and"}
     words |= {f"{phrase.split()[-1]}," for phrase in phrases}  # of three things
     for place in PLACES.values():
@@ -85,7 +86,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGene
     vision = model.model.vision_model
     vision.load_state_dict(vision.state_dict() | captioners_eyes())
     with torch.no_grad():
-        for layer in vision.encoder.layers[3:]:  # they change nothing at first
+        for layer in vision.encoder.layers[THEIRS:]:  # what is new changes nothing at first
             for weight in layer.parameters():
                 if weight.ndim > 1:
                     nn.init.normal_(weight, std=0.06)

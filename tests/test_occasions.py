@@ -213,11 +213,12 @@ def test_up_to_three_things_keep_clear_of_each_other_and_inside_the_centre_crop(
 def test_the_video_text_says_when_each_thing_first_moves():
     one = make_occasion(1000, 5, "in sequence")
     first, second = one.heard()
-    parts = scenes.truth(one)["video"].split("; ")
-    assert parts[0] == f"00:00 {scenes.image_caption(one)}"
-    for part, sounding in zip(parts[1:], (first, second), strict=True):
-        name = SOURCES[sounding.name].phrase.split(maxsplit=1)[1]
-        assert part in {f"00:{int(sounding.start_s + late):02d} the {name} moves" for late in (0, 0.04)}
+    caption, _, moving = scenes.truth(one)["video"].partition("; moving: ")
+    assert caption == f"00:00 {scenes.image_caption(one)}"
+    for part, name in zip(moving.split(", "), one.sources, strict=True):
+        noun = SOURCES[name].phrase.split(maxsplit=1)[1]
+        start_s = next(sounding.start_s for sounding in (first, second) if sounding.name == name)
+        assert part in {f"the {noun} 00:{int(start_s + late):02d}" for late in (0, 0.04)}
 
 
 def test_three_things_are_listed_with_commas():

@@ -4,39 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import islice
 
-import numpy as np
 import pytest
 import torch
 from rich.progress import Progress
 from transformers import Idefics3Processor
 
 from demo import training
-from demo.drawing import render_frame
-from demo.films import (
-    FRAMES,
-    SHORT_SIDE,
-    TIMES_S,
-    Films,
-    draw_films,
-    true_facts,
+from demo.films import FRAMES, SHOWN, Films, draw_films, true_facts
+from demo.occasions import THINGS, make_occasion
+from demo.train_video import (
+    LOOKING,
+    OUT,
+    evaluate,
+    learn_to_see,
+    learn_to_tell,
+    looking_loss,
+    measure,
+    moves,
+    speak,
+    things,
 )
-from demo.occasions import make_occasion
-from demo.scenes import drawn
-from demo.train_video import LOOKING, OUT, learn_to_see, learn_to_tell, looking_loss, measure, moves, speak, things
 from demo.watcher import (
     HALFWAY,
-    QUESTION,
     WIDTH,
     directions,
     make_model,
     make_processor,
     tokens_of,
 )
-from model_handlers.base import Example
-from model_handlers.chat import Chat
-from model_handlers.views import MomentsView
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,7 +46,7 @@ def processor() -> Idefics3Processor:
 def films(processor: Idefics3Processor) -> Iterator[Films]:
     with Progress(disable=True) as bar:
         yield draw_films(
-            (make_occasion(training.TRAINING_SEED, 3 + n) for n in range(4)), 4, processor.image_processor, bar
+            [make_occasion(training.TRAINING_SEED, 3 + n) for n in range(4)], processor.image_processor, bar
         )
 
 
@@ -84,8 +80,13 @@ def test_what_is_true_is_read_off_the_eyes_tokens(films: Films, processor: Idefi
     with Progress(disable=True) as bar:
         given = speak(model, films, processor, bar)
         assert torch.allclose(given, tokens_of(model, films, processor, bar)[films.frames], atol=1e-2)
-    right = (given @ directions().T > 0) == (true_facts(films.occasions) > 0.5)
-    assert right.float().mean() > 0.95  # even of eyes that have learnt nothing, of so few clips
+    moving = slice(len(THINGS), 2 * len(THINGS))
+    told, true = (given @ directions().T > 0)[..., moving], true_facts(films.occasions)[..., moving] > 0.5
+    clear_ones = films.levels[films.frames] != SHOWN - 1
+    told, true = told & clear_ones, true & clear_ones
+    # Even of eyes that have learnt nothing, of so few clips; motions are seldom, but none is to be lost.
+    assert (told & true).sum() > 0.9 * true.sum()
+    assert (told & true).sum() > 0.9 * told.sum()
 
 
 def test_eyes_and_language_learn(films: Films, processor: Idefics3Processor) -> None:
@@ -98,26 +99,28 @@ def test_eyes_and_language_learn(films: Films, processor: Idefics3Processor) -> 
         assert given.shape == (4, FRAMES, WIDTH)
         before = model.model.vision_model.post_layernorm.weight.clone()
         facts = true_facts(films.occasions)
+        given.requires_grad_()
         losses = learn_to_tell(model, facts, given, (0.0, 0.0), processor, 12, 1e-3, bar, warm_up=1)
     assert losses[-1] < 0.8 * losses[0]
+    assert given.grad is not None
+    assert given.grad.any(2).all()  # the answers depend on each frame of each clip
     assert torch.equal(before, model.model.vision_model.post_layernorm.weight)
 
 
 def test_answers_are_read_thing_by_thing() -> None:
     said = "00:00 a car, a person and a flute at a train station; moving: the car 00:07, the flute 00:01"
-    assert things(said) == {"car", "person", "flute"}
-    assert moves(said) == {"flute": 1, "car": 7}
-    assert things("00:00 a pair of hands on a beach") == {"hands"}
-    assert moves("00:00 a pair of hands on a beach; moving: the pair of hands 00:02") == {"pair of hands": 2}
-    assert moves("00:00 a car and a pair of hands on a beach; 00:02 the car moves; 00:05 the pair of hands moves") == {
-        "car": 2,
-        "pair of hands": 5,
-    }  # as `watched` says it
+    assert things(said) == ["car", "person", "flute"]
+    assert moves(said) == [("car", 7), ("flute", 1)]
+    said = (
+        "00:00 a pair of hands and a pair of hands on a beach; moving: the pair of hands 00:02, the pair of hands 00:04"
+    )
+    assert things(said) == ["hands", "hands"]
+    assert moves(said) == [("hands", 2), ("hands", 4)]
 
 
 def test_figures_count_places_things_and_seconds() -> None:
     true = "00:00 a bell and a dog in a cave; moving: the bell 00:01, the dog 00:03"
-    all_true = "00:00 a bell and a dog in a cave; 00:00 the bell moves; 00:01 the dog moves"
+    all_true = "00:00 a bell and a dog in a cave; moving: the bell 00:00, the dog 00:01"
     found = [
         (true, true, all_true, "cave"),
         ("00:00 a bell on a farm; moving: the bell 00:02, the cat 00:02", true, all_true, "cave"),
@@ -130,6 +133,7 @@ def test_figures_count_places_things_and_seconds() -> None:
         "things_invented": 0.0,
         "moves_exact": 0.5,
         "moves_right": 0.75,
+        "moves_late": 0.5,
         "moves_invented": 0.25,
         "moves_so": 0.25,
     }
@@ -137,17 +141,21 @@ def test_figures_count_places_things_and_seconds() -> None:
     assert measure(late)["moves_invented"] == 1  # it moves, but not first then
 
 
-@pytest.mark.skipif(not OUT.is_dir(), reason="the weights are not in demo/models yet")
-def test_the_weights_that_are_shipped_answer_in_the_worlds_words() -> None:
+def test_what_is_told_twice_is_invented_once() -> None:
+    true = "00:00 a bell and a dog in a cave; moving: the bell 00:05"
+    said = "00:00 a bell and a bell in a cave; moving: the bell 00:06, the bell 00:05"
+    figures = measure([(said, true, true, "cave")])
+    assert (figures["things_right"], figures["things_named"], figures["things_invented"]) == (0.0, 0.5, 0.5)
+    assert (figures["moves_right"], figures["moves_invented"]) == (1.0, 0.5)
+
+
+def test_the_weights_that_are_shipped_say_what_is_seen_in_mp4_files() -> None:
     """Needs the trained weights, and their figures beside them."""
     figures = json.loads(OUT.with_suffix(".json").read_text(encoding="utf-8"))
-    least = {"things_named": 0.9, "place_right": 0.95, "moves_right": 0.85}
+    with Progress(disable=True) as bar:
+        few = evaluate(OUT, 8, bar)
+    least = {"things_named": 0.95, "place_right": 0.95, "moves_exact": 0.82, "moves_right": 0.9, "moves_late": 0.75}
     assert {name: figures[name] for name, share in least.items() if figures[name] < share} == {}
-    assert figures["moves_invented"] <= 0.08
-    handler = Chat(name="video", model=str(OUT), sees="video", question=QUESTION, short_side=SHORT_SIDE, device="cpu")
-    occasions = islice((make_occasion(training.HELD_OUT_SEED, index, "alone") for index in range(99)), 3)
-    loaded = handler.load()
-    for occasion in occasions:
-        frames = np.stack([render_frame(occasion, at_s, 128, 96) for at_s in TIMES_S])
-        (items,) = handler.predict([Example("", MomentsView(frames, TIMES_S))], loaded)
-        assert things(items[0].text) == set(drawn(occasion))
+    assert figures["moves_invented"] <= 0.1
+    assert few["things_named"] >= 0.9
+    assert few["moves_right"] >= 0.85

@@ -9,22 +9,16 @@ import pytest
 import torch
 from transformers import Blip2ForConditionalGeneration, Idefics3Processor
 
+from beam_pipeline.config import load_profile
 from demo import training
 from demo.drawing import render_frame
-from demo.films import (
-    FACTS,
-    FRAMES,
-    GRID,
-    SHORT_SIDE,
-    SIDE,
-    TIMES_S,
-    glimpsed,
-)
+from demo.films import EVERY_S, FACTS, FRAMES, GRID, SHORT_SIDE, SIDE, TIMES_S, glimpsed
 from demo.occasions import KINDS, make_occasion
 from demo.watcher import (
     END,
     EYES,
     LOUD,
+    MOST_TOKENS,
     QUESTION,
     WIDTH,
     attend,
@@ -52,7 +46,7 @@ def test_every_word_of_question_and_answers_is_known(processor: Idefics3Processo
     tokens, asked = dialogue(answers, TIMES_S, processor)
     assert processor.tokenizer.unk_token_id not in tokens
     assert asked == 1 + 5 * FRAMES + len(QUESTION.split()) + 2  # a time, a frame and three marks around it
-    assert tokens.shape[1] - asked <= 48  # what is answered at most
+    assert tokens.shape[1] - asked <= MOST_TOKENS
     for row, answer in zip(tokens, answers, strict=True):
         assert processor.tokenizer.decode(row[asked:], skip_special_tokens=True) == answer
 
@@ -96,3 +90,10 @@ def test_the_eyes_begin_as_those_of_the_captioner(processor: Idefics3Processor) 
 def test_facts_can_be_read_off_a_token() -> None:
     facts = torch.rand(5, FACTS)
     assert torch.allclose(facts @ directions() @ directions().T / LOUD**2, facts, atol=1e-5)
+
+
+def test_the_demo_asks_as_it_was_trained() -> None:
+    row = next(one for one in load_profile("fusion_audio_demo").handlers() if one.name == "video")
+    assert isinstance(row, Chat)
+    asked = (row.question, row.every_s, row.most_frames, row.short_side, row.max_new_tokens)
+    assert asked == (QUESTION, EVERY_S, FRAMES, SHORT_SIDE, MOST_TOKENS)
