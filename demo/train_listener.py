@@ -353,8 +353,8 @@ def main(arguments: list[str] | None = None) -> None:
     sizes = {
         "individuals": (40, "individuals of each thing to learn from"),
         "utterances": (1500, "phrases likewise"),
-        "pieces": (8000, "pieces of music likewise"),
-        "steps": (8000, f"batches of {BATCH} clips; the learning rate needs 100 to rise and fall"),
+        "pieces": (10000, "pieces of music likewise"),
+        "steps": (13000, f"batches of {BATCH} clips; the learning rate needs 100 to rise and fall"),
         "clips": (200, "held-out clips to measure on"),
     }
 
