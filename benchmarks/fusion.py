@@ -27,6 +27,7 @@ from demo.scenes import SOURCES
 from demo.train_speech import word_errors
 from demo.train_video import LATE_S, moves, near, things, told_rightly
 from demo.world import read_truth, write_scenes
+from model_handlers.base import Items
 from model_handlers.similarity import Pair as Compared
 from transforms.ingest import ClipSource
 from transforms.records import Caption, Item, Pair, Rejection
@@ -35,6 +36,7 @@ Outcome = Caption | Rejection
 Truth = Mapping[str, Any]
 Verdicts = dict[str, list[bool]]
 FIELDS = ("genre", "instruments", "tempo", "mood")
+KEPT = "CLAP filter: captions of the clip itself kept"
 # What else a clause may be called in a caption: the piece that plays is music.
 ALIASES = {MUSIC: ("music", *GENRES), SPEECH: ("speaks", "speech", "talks")}
 
@@ -150,26 +152,37 @@ def figures(
     return verdicts, {"speech: word error rate": f"{errors / max(spoken, 1):.1%} of {spoken} words"}
 
 
-def swapped(profile: Profile, captions: list[Caption]) -> tuple[list[bool], list[bool]]:
+def swapped(profile: Profile, captions: list[Caption]) -> Verdicts:
     """Whether each caption is kept by the CLAP filter beside its own sound, and whether it is dropped beside another's.
 
-    The other sound is the next clip's where what can be heard differs.
+    The other sound is the next clip's that shares none of what can be heard; and the next one's that shares some of it,
+    but not all, which is the swaps_of case.
     """
     scorer = profile.scorer()
     assert scorer
     model = scorer.model.load_model()
     sounds = [next(cue.items for cue in caption.cues if cue.name == scorer.cue) for caption in captions]
-    kept, dropped = [], []
+    verdicts: Verdicts = defaultdict(list)
+    swaps_of: dict[str, dict[int, int]] = defaultdict(dict)  # what they share → whose sound each caption is put beside
+
+    def similar(caption: Caption, sound: Items) -> bool:
+        (found,) = scorer.model.run_inference([Compared(caption.caption, sound)], model)
+        return found.score >= scorer.least
+
     for number, caption in enumerate(captions):
+        verdicts[KEPT].append(similar(caption, sounds[number]))
+        own = named(caption.caption)
         for shift in range(1, len(captions)):
             other = (number + shift) % len(captions)
-            if not named(captions[other].caption) & named(caption.caption):
-                break
-        asked = [Compared(caption.caption, sounds[number]), Compared(caption.caption, sounds[other])]
-        own, foreign = scorer.model.run_inference(asked, model)
-        kept.append(own.score >= scorer.least)
-        dropped.append(foreign.score < scorer.least)
-    return kept, dropped
+            theirs = named(captions[other].caption)
+            if theirs != own:
+                what = "share some of the sounds, but not all" if theirs & own else "share no sound"
+                swaps_of[what].setdefault(number, other)
+    for what, swaps in swaps_of.items():
+        verdicts[f"CLAP filter: captions of clips that {what} dropped"] = [
+            not similar(captions[number], sounds[other]) for number, other in swaps.items()
+        ]
+    return verdicts
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -190,9 +203,8 @@ def main(arguments: list[str] | None = None) -> None:
     # A caption that the CLAP filter dropped was kept by nothing else, so it counts there as well.
     unlike = [one for one in rejected if one.reason == "dissimilar"]
     verdicts, facts = figures(truths, [*captions, *rejected], pairs)
-    kept, dropped = swapped(profile, captions)
-    verdicts["CLAP filter: captions of the clip itself kept"] = [*kept, *(False for _ in unlike)]
-    verdicts["CLAP filter: captions of other clips dropped"] = dropped
+    verdicts |= swapped(profile, captions)
+    verdicts[KEPT] += [False for _ in unlike]
     table = Table(title=f"fusion_audio_demo on {options.clips} clips of seed {options.seed}", title_justify="left")
     table.add_column("what")
     table.add_column("right", justify="right")

@@ -23,6 +23,7 @@ from model_handlers.writers import Brief, CaptionWriter, Draft, SoundEvent, Vers
 SPEAKS, PLAYS = "a person speaks", "music plays"
 _ATTRIBUTE = re.compile(r"(genre|instruments|tempo|mood): ([\w ,'-]*)")
 _JOINT = re.compile(r"(, then | and |, )")
+_SINGING = re.compile(r"\b(?:sing(?:s|ing|ers?)|choir|rap(?:ping)?|chant(?:ing)?|yodeling)\b")
 _SPEECH, _MUSIC = re.compile(r"\b(?:speech|speaks?|talks?)\b"), re.compile(r"\bmusic\b")
 _IDLE = frozenset({"a", "an", "and", "at", "by", "in", "is", "of", "on", "or", "the", "then", "through", "to", "with"})
 _SHORT = 12  # words of the form `short`
@@ -54,9 +55,9 @@ class FusionTemplate(CaptionWriter):
 
     A clause of the sound's description stays where a tag of at least `min_score` or a label bears it out. A tag that is
     `sure`, or a label, adds the clause that `clauses` has for it. That somebody speaks is written where the recogniser
-    found words, or the tag or label *Speech* is sure; that music plays where the tag or label *Music* is. The music's
-    description is believed only there: ``genre: waltz; instruments: flute; tempo: fast; mood: sad``. The place is the
-    likeliest one, where it has at least `sure`. Where nothing is left, the writer abstains.
+    found words and no singing is sure, or the tag or label *Speech* is sure; that music plays where the tag or label
+    *Music* is. The music's description is believed only there: ``genre: waltz; instruments: flute; tempo: fast; mood:
+    sad``. The place is the likeliest one, where it has at least `sure`. Where nothing is left, the writer abstains.
 
     Attributes:
         sound: name of the cue that describes the whole sound in clauses joined by ``and`` and ``then``.
@@ -84,6 +85,7 @@ class FusionTemplate(CaptionWriter):
     places: Mapping[str, str] = field(default_factory=dict)
     forms: tuple[str, ...] = ()
 
+    version = 2
     names_events = True
 
     def __post_init__(self) -> None:
@@ -160,6 +162,9 @@ class FusionTemplate(CaptionWriter):
     def _speech(self, brief: Brief, open_: list[str]) -> Clause | None:
         cues = [cue for name, cue in self._sure(brief) if _SPEECH.search(name.lower())]
         said = [item for item in brief.cues.get(self.speech, ()) if item.start_s is not None]
+        if said and not cues and any(_SINGING.search(name.lower()) for name, _ in self._sure(brief)):
+            open_.append("words were recognised, and singing rather than speech is tagged: left out")
+            return None
         if said and not cues:
             open_.append("words were recognised, but no tag is sure of speech: believed")
         cues += [self.speech] if said else []

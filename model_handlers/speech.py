@@ -51,6 +51,7 @@ class Speech(StemCue, AudioCue[Recogniser]):
     language: str = ""
     no_speech_above: float = 0.6
 
+    version = 2
     described = "what is said in it, as a speech recogniser writes it down"
     patterns = ("*.json", "*.txt", "*.safetensors")
     advice = "Any Whisper in transformers' form serves, such as openai/whisper-large-v3-turbo"

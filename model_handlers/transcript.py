@@ -7,6 +7,7 @@ word over and over. What gives such a sentence away is looked for here.
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 import zlib
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ CREDITS = frozenset(
         *("thanks for watching", "thank you for watching", "thank you so much for watching"),
         *("thanks for listening", "thank you for listening", "see you next time", "see you in the next video"),
         *("subscribe", "please subscribe", "please subscribe to my channel", "like and subscribe"),
+        *("dont forget to like and subscribe", "like share and subscribe", "ill see you in the next video"),
+        *("see you in the next one", "untertitelung br 2018", "sous titrage société radio canada"),
         *("dont forget to subscribe", "subtitles by", "captions by", "subtitles by the amara org community"),
         *("transcription by castingwords", "untertitel der amara org community", "untertitelung des zdf 2020"),
         *("untertitel im auftrag des zdf für funk 2017", "vielen dank", "vielen dank fürs zuschauen", "merci"),
@@ -42,13 +45,17 @@ CREDITS = frozenset(
     }
 )
 
+# What it writes of sounds that are no speech: "[Music]", "(upbeat music)", "*laughs*", "♪ la la ♪".
+_ANNOTATION = re.compile(r"\[[^\]]*\]|\([^)]*\)|（[^）]*）|【[^】]*】|\*[^*]*\*|[♪♫][^♪♫]*[♪♫]?")
+_SENTENCE_END = re.compile(r"(?<=[,.!?])\s+|(?<=[。！？])")
+
 
 @dataclass(frozen=True)
 class Segment:
     """A stretch of speech.
 
     Attributes:
-        text: what is said.
+        text: what is said, without annotations such as "[Music]".
         start_s: seconds from the clip's start.
         end_s: likewise.
         log_probability: mean over the tokens, time stamps left out.
@@ -106,7 +113,8 @@ def segments(
     start = 0.0
 
     def close(at: float) -> None:
-        text = " ".join(decode([token for token, _ in words]).split()) if words else ""
+        written = decode([token for token, _ in words]) if words else ""
+        text = " ".join(_ANNOTATION.sub(" ", written).split())
         if text and at > start:
             found.append(Segment(text, start, at, sum(chance for _, chance in words) / len(words)))
         words.clear()
@@ -164,7 +172,8 @@ def doubt(segment: Segment, no_speech: float, audio: np.ndarray, no_speech_above
         return "nobody seems to speak, and the words are unsure"
     if _repetition(segment.text) > _MOST_REPETITION:
         return "it repeats itself"
-    if words in CREDITS and no_speech >= _DOUBT:
+    sentences = {_bare(sentence) for sentence in _SENTENCE_END.split(segment.text)} - {""}
+    if no_speech >= _DOUBT and (words in CREDITS or sentences <= CREDITS):
         return "nobody may be speaking, and that is what the model writes then"
     return ""
 

@@ -318,6 +318,13 @@ def test_who_speaks_may_be_said_where_a_cue_of_the_sound_tells_it(caption: str) 
     assert failed("gender_age", caption, cues=boy) == ""
 
 
+def test_what_a_cue_hardly_believes_bears_out_neither_who_speaks_nor_a_mood() -> None:
+    for score, passes in ((0.5, True), (0.02, False)):
+        cues = {**CUES, "audio_tags": (Item("Male speech, man speaking", score), Item("Happy music", score))}
+        assert (failed("gender_age", "A man speaks.", cues=cues) == "") == passes
+        assert (failed("moods", "A happy waltz plays.", cues=cues) == "") == passes
+
+
 def test_neither_a_transcript_nor_the_picture_tells_who_speaks() -> None:
     assert "mother" in str(CUES["speech"])
     assert "woman" in str(CUES["video"])

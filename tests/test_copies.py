@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import random
+from dataclasses import fields, replace
 from pathlib import Path
 
 import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from model_handlers.writers import SoundEvent, Version
 from transforms.copies import DropCopies, place
-from transforms.records import Caption, Clip
+from transforms.records import Caption, Clip, Rejection
 
 
 def captions(text: str, count: int, prefix: str) -> list[Caption]:
     return [Caption(Clip(f"{prefix}{number}", "u"), text, "writer", ()) for number in range(count)]
+
+
+def test_a_caption_that_is_dropped_keeps_all_that_was_written() -> None:
+    told = SoundEvent("a dog barks", ("sound",))
+    whole = replace(
+        captions("A dog barks.", 1, "a")[0],
+        events=(told,),
+        versions=(Version("short", "", "A bark."),),
+        ambiguities=("a fox?",),
+        model="m",
+        prompt="p-1",
+        similarity=0.05,
+        tokens_in=7,
+    )
+    dropped = whole.rejected("dissimilar", "too low")
+    assert (dropped.reason, dropped.evidence) == ("dissimilar", "too low")
+    shared = {field.name for field in fields(Rejection)} - {"reason", "evidence"}
+    assert {name: getattr(dropped, name) for name in shared} == {name: getattr(whole, name) for name in shared}
+    assert shared >= {"writer", "events", "versions", "ambiguities", "model", "prompt", "similarity", "tokens_in"}
 
 
 DOGS = [*captions("A dog barks in a park.", 6, "a"), *captions("The dogs bark in the park", 6, "b")]

@@ -35,7 +35,7 @@ def row(**fields: Any) -> FusionTemplate:
 
 
 def tags(**scores: float) -> Items:
-    names = {**{name: source.label for name, source in SOURCES.items()}, "speech": "Speech", "music": "Music"}
+    names = {**{name: source.label for name, source in SOURCES.items()}, "speech": "Speech", "music": "Music", "singing": "Singing"}
     return tuple(Item(names[name], score) for name, score in scores.items())
 
 
@@ -88,6 +88,9 @@ def test_a_sure_tag_is_written_without_any_description() -> None:
     [
         ({"audio_tags": tags(dog=0.9, speech=0.6)}, True),
         ({"audio_tags": tags(dog=0.9, speech=0.4)}, False),
+        ({"audio_tags": tags(dog=0.9, singing=0.8, speech=0.05), "speech": SAID}, False),
+        ({"audio_tags": tags(dog=0.9, singing=0.8, speech=0.6), "speech": SAID}, True),
+        ({"audio_tags": tags(dog=0.9, singing=0.3), "speech": SAID}, True),
         ({"audio_tags": tags(dog=0.9), "speech": SAID}, True),
         ({"audio_tags": tags(dog=0.9), "speech": SAID[:1]}, False),
         ({"audio_tags": tags(dog=0.9), "labels": (Item("Speech"),)}, True),

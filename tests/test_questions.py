@@ -168,6 +168,23 @@ def test_the_right_option_is_in_each_place_equally_often_and_always_in_the_same_
     assert to_pair(other_order, CAPTION, brief, TERMS) == to_pair(pair, CAPTION, brief, TERMS)
 
 
+def test_a_pairs_evidence_is_what_is_said_what_speaks_of_it_and_nothing_faint() -> None:
+    nobody, language = Item("no speech", 0.1), Item("language en", 0.9)
+    sentence = Item("open the door", 0.8, 1.0, 2.0)
+    tags = (Item("Dog", 0.9), Item("Speech", 0.7), Item("Dog toy", 0.02))
+    brief = told("a clip", {"speech": (nobody, language, sentence), "tags": tags}, ["speech", "tags"])
+    cues = ("speech", "tags")
+
+    def evidence(question: str, answer: str, told_of: Brief) -> list[tuple[str, ...]]:
+        made = to_pair(Question("speech", question, answer, (), cues), CAPTION, told_of, TERMS)
+        return [tuple(item.text for item in one.items) for one in made.evidence]
+
+    assert evidence("Does anybody speak?", "Yes, there is speech.", brief) == [("open the door",), ("Speech",)]
+    assert evidence("Is there a dog?", "Yes, a dog.", brief)[1] == ("Dog",)
+    silent = told("a clip", {"speech": (nobody,), "tags": tags[2:]}, ["speech", "tags"])
+    assert evidence("Does anybody speak?", "No, nobody speaks.", silent) == [("no speech",), ("Dog toy",)]
+
+
 def test_pairs_count_in_a_datasets_digest() -> None:
     found = done(Draft(pairs=GOOD[:4])).pairs
     assert len({digest_of(pair) for pair in found}) == 4

@@ -89,7 +89,7 @@ def test_all_of_them_pass_the_checks(told: Brief) -> None:
         found = pairs(told, per_clip=20, share_choice=share)
         assert len(found) >= 3
         for pair in found:
-            posed = Posed(pair, told.clip_id, told.caption, told.cues, wanted, for_pairs(Checks(sight=("place",))))
+            posed = Posed(pair, told.clip_id, told.caption, told.cues, wanted, for_pairs(Checks(sight=("video",))))
             assert complaint(posed) is None, (pair, complaint(posed))
 
 

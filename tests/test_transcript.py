@@ -61,12 +61,34 @@ def test_a_later_window_is_heard_later() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["Thank you.", "Thanks for watching!", "you", "Don't forget to subscribe!", "ご視聴ありがとうございました"]
+    "said",
+    [
+        *("Thank you.", "Thanks for watching!", "you", "Don't forget to subscribe!", "ご視聴ありがとうございました"),
+        *("Thank you. Thank you.", "Thank you for watching. Please subscribe to my channel."),
+        *("Thanks for watching, bye bye!", "I'll see you in the next video.", "Untertitelung. BR 2018"),
+    ],
 )
 def test_what_is_written_of_silence_is_not_believed_where_nobody_may_be_speaking(said: str) -> None:
     segment = Segment(said, 0.0, 2.0, -0.1)
     assert doubt(segment, 0.3, noise(), 0.6) == "nobody may be speaking, and that is what the model writes then"
     assert doubt(segment, 0.02, noise(), 0.6) == "", "somebody may well say it"
+
+
+def test_a_sentence_that_is_none_of_them_makes_all_of_it_believed() -> None:
+    assert doubt(Segment("Thank you. The door is open.", 0.0, 2.0, -0.1), 0.3, noise(), 0.6) == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        *(("[Music]", ""), ("(upbeat music)", ""), ("*laughs*", ""), ("♪ la la la ♪", ""), ("♪", ""), ("【音楽】", "")),
+        ("[Applause] Good evening (cheering) everybody.", "Good evening everybody."),
+        ("It is 5 * 4.", "It is 5 * 4."),
+    ],
+)
+def test_what_is_written_of_other_sounds_is_no_speech(written: str, said: str) -> None:
+    found = segments([5], [-0.1], 100, 50, lambda tokens: written, 3.0)
+    assert [one.text for one in found] == ([said] if said else [])
 
 
 def test_known_sentences_are_in_the_form_that_they_are_compared_in() -> None:

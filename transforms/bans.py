@@ -207,7 +207,7 @@ def uncertainty(subject: Subject, checks: Checks) -> str:
 def gender_age(subject: Subject, checks: Checks) -> str:
     """Whether somebody is a man, a woman or a child, where no cue of the sound but a transcript can tell."""
     text = _NOBODY.sub("·", words.plain(subject.caption))
-    told = " · ".join(words.plain(item.text) for item in heard(subject.cues, checks.transcripts, checks.sight))
+    told = " · ".join(words.plain(item.text) for item in sure(subject, checks))
     for who, cue in _GROUPS:
         if (found := who.search(text)) and not cue.search(told):
             return f'No cue of the sound tells of "{quoted(found.group())}"; write "a person", "somebody" or "people".'
@@ -220,11 +220,7 @@ def moods(subject: Subject, checks: Checks) -> str:
     known: set[str] | None = None
     for found in MOODS.finditer(text):
         if known is None:
-            known = {
-                stem
-                for item in heard(subject.cues, checks.transcripts, checks.sight)
-                for stem in words.stems(item.text)
-            }
+            known = {stem for item in sure(subject, checks) for stem in words.stems(item.text)}
         stems = words.stems(found.group())
         if not shares(stems.union(*(family for family in _ALIKE if stems & family)), known):
             return f'"{quoted(found.group())}" is a mood that no cue of the sound names; leave it out.'

@@ -187,7 +187,7 @@ def _uncaptioned(sheet: CueSheet, attempts: tuple[Attempt, ...], spent: tuple[Wr
         return Rejection(sheet.clip, "no_caption", last.abstained, sheet.cues, attempts=attempts, **costs)
     failed = attempts[-1]
     return Rejection(
-        sheet.clip, f"caption_{failed.check}", failed.complaint, sheet.cues, failed.answer, attempts, **costs
+        sheet.clip, f"caption_{failed.check}", failed.complaint, sheet.cues, failed.answer, attempts=attempts, **costs
     )
 
 

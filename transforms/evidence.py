@@ -17,6 +17,9 @@ _DENIAL = re.compile(
 )
 _PREDICATE = re.compile(r"\b(?:not|absent|never|cannot|\w+n't)\b")
 _LACKING = re.compile(r"\b(?:without|with no)\b")
+_SPEAKING = words.stem("speech")
+_SINGING = frozenset(map(words.stem, ("sing", "singer", "vocalist", "choir", "rap", "rapper", "chant", "yodel")))
+SURE = 0.5  # a score from which a cue is taken to be sure that there is speech, or singing
 _SENTENCE = re.compile(r"[.;!?]+(?:\s+|$)")
 _BUT = re.compile(r"but|while")
 _PART = re.compile(r"(?:, ?|\s)(?:and|but|while)\s|, ?")
@@ -30,9 +33,39 @@ def said(items: Items) -> Items:
     return tuple(item for item in items if not item.text.startswith(_SAYS_NOTHING))
 
 
+def unsaid(items: Items) -> Items:
+    """The rest of a transcript: what `said` leaves out."""
+    return tuple(item for item in items if item.text.startswith(_SAYS_NOTHING))
+
+
 def spoken(items: Items) -> bool:
     """Whether a transcript holds anything that was said."""
     return bool(said(items))
+
+
+def spoken_in(
+    cues: Mapping[str, Items], transcripts: Collection[str], language: str = "en", but: Collection[str] = ()
+) -> bool:
+    """Whether what transcripts hold was spoken. Where another cue is sure of singing, and none of speech, it was sung.
+
+    A speech recogniser writes down a song's words like any others.
+
+    Args:
+        cues: by name.
+        transcripts: which of them hold what is said.
+        language: of the other cues, ISO 639-1.
+        but: names of cues that do not count.
+    """
+    if not any(spoken(items) for name, items in cues.items() if name in transcripts):
+        return False
+    told = [
+        stems_told(item.text, language)
+        for name, items in cues.items()
+        if name not in transcripts and name not in but
+        for item in items
+        if item.score is None or item.score >= SURE
+    ]
+    return any(_SPEAKING in stems for stems in told) or all(_SINGING.isdisjoint(stems) for stems in told)
 
 
 def denies(text: str) -> bool:
@@ -79,7 +112,7 @@ def stems_told(text: str, language: str = "en") -> frozenset[str]:
 def borne_out(
     cues: Mapping[str, Items], transcripts: Collection[str], language: str = "en", but: Collection[str] = ()
 ) -> set[str]:
-    """Stems of all that the cues say is there, but for transcripts, which are evidence of speech only.
+    """Stems of all that the cues say is there, but for transcripts: they are evidence of speech only (`spoken_in`).
 
     Args:
         cues: by name.
@@ -92,7 +125,7 @@ def borne_out(
         if name in but:
             continue
         if name in transcripts:
-            known |= {words.stem("speech")} if spoken(items) else set()
+            known |= {_SPEAKING} if spoken(items) and spoken_in(cues, transcripts, language, but) else set()
         else:
             known.update(*(stems_told(item.text, language) for item in items))
     return known

@@ -17,7 +17,7 @@ from model_handlers.questions import KINDS, Question, Questions
 from transforms import checks, words
 from transforms.bans import quoted
 from transforms.checks import Checks, Subject
-from transforms.evidence import affirmed, denies
+from transforms.evidence import affirmed, denies, spoken_in, unsaid
 from transforms.hearing import MANNER, MOSTLY, NEUTRAL, Heard, clauses, numbers_in, part_borne_out, phrases
 
 MOST_WORDS, MOST_CHOICE_WORDS = 40, 20  # of a question or an answer, and of an option
@@ -61,11 +61,18 @@ class Posed:
     wanted: Questions
     checks: Checks
 
-    def heard(self, named: Collection[str] | None = None) -> Heard:
-        """What the cues that count say, all of them or those `named`."""
+    def heard(self, named: Collection[str] | None = None, seen: Collection[str] = ()) -> Heard:
+        """What the cues of the sound say, all of them or those `named`; and some cues of sight, if any are `seen`.
+
+        Of a song's words there is nothing: nobody speaks them.
+        """
         wanted = self.cues.keys() if named is None else self.cues.keys() & set(named)
-        cues = {name: items for name, items in self.shown.items() if name in wanted - self.sight}
-        return Heard(cues, self.checks.transcripts, self.checks.language)
+        left_out = set(self.checks.sight) - set(seen)
+        cues = {name: items for name, items in self.shown.items() if name in wanted - left_out}
+        transcripts, language = self.checks.transcripts, self.checks.language
+        if not spoken_in(self.cues, transcripts, language, self.checks.sight):
+            cues |= {name: unsaid(cues[name]) for name in cues.keys() & set(transcripts)}
+        return Heard(cues, transcripts, language)
 
     @property
     def shown(self) -> dict[str, Items]:
@@ -74,11 +81,6 @@ class Posed:
             name: tuple(replace(item, text=item.text[:MOST_LETTERS]) for item in items[:MOST_ITEMS])
             for name, items in self.cues.items()
         }
-
-    @property
-    def sight(self) -> set[str]:
-        """The cues that do not count: those of sight, but for that of the place where the place is asked for."""
-        return set(self.checks.sight) - set(self.checks.places if self.pair.kind == "place" else ())
 
     @property
     def wrong(self) -> tuple[str, ...]:
@@ -197,7 +199,7 @@ def cues(posed: Posed) -> str:
     told = {name for name, items in posed.cues.items() if items} & set(posed.pair.cues)
     if not told:
         return "It names no cue that was given; name those that the answer rests on, or leave the question out."
-    if told <= posed.sight:
+    if told <= set(posed.checks.sight):
         return "It rests on what is seen alone; ask only what a listener with closed eyes can answer."
     return ""
 
@@ -314,7 +316,7 @@ def place(posed: Posed) -> str:
 def distractors(posed: Posed) -> str:
     """A wrong option that is true as well, or a part of the right one."""
     pair = posed.pair
-    heard = posed.heard()
+    heard = posed.heard(seen=posed.checks.places if pair.kind == "place" else ())
     for wrong in posed.wrong:
         if pair.kind == "count":
             true = len(numbers_in(wrong)) != 1 or numbers_in(wrong) == numbers_in(pair.answer)

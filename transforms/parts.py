@@ -15,7 +15,7 @@ from model_handlers.base import Item
 from model_handlers.writers import SoundEvent
 from transforms import words
 from transforms.bans import GENERIC, NEUTRAL, quoted, sure
-from transforms.evidence import shares, spoken
+from transforms.evidence import shares, spoken, spoken_in
 
 if TYPE_CHECKING:
     from transforms.checks import Checks, Subject
@@ -104,7 +104,7 @@ def facet(subject: Subject, checks: Checks) -> str:
 
 
 def _of_speech(text: str, subject: Subject, checks: Checks) -> str:
-    transcribed = any(spoken(subject.cues.get(name, ())) for name in checks.transcripts)
+    transcribed = spoken_in(subject.cues, checks.transcripts, but=checks.sight)
     if not transcribed and not any(words.SPEECH.search(words.plain(item.text)) for item in sure(subject, checks)):
         return 'No cue says that anybody speaks; leave it empty ("").'
     if not words.SPEECH.search(text):
@@ -184,7 +184,8 @@ def _known(subject: Subject, checks: Checks) -> set[str]:
     known: set[str] = set()
     for name in subject.cues.keys() - {*checks.places, *checks.sight}:
         if name in checks.transcripts:
-            known |= {words.stem("speech")} if spoken(subject.cues[name]) else set()
+            speech = spoken(subject.cues[name]) and spoken_in(subject.cues, checks.transcripts, but=checks.sight)
+            known |= {words.stem("speech")} if speech else set()
         else:
             known.update(*(words.stems(item.text) for item in _told(subject, name, checks)))
     return known

@@ -21,10 +21,10 @@ from model_handlers.questions import Question, Questions
 from model_handlers.writers import Attempt, Brief, CaptionWriter
 from transforms import telemetry
 from transforms.answers import written_key
-from transforms.bans import quoted
+from transforms.bans import FAINT, quoted
 from transforms.caption import NOT_THE_FORM, UNREADABLE, told
 from transforms.checks import Checks
-from transforms.evidence import shares
+from transforms.evidence import denies, said, shares, unsaid
 from transforms.pair_checks import Posed, complaint, for_pairs, same_questions
 from transforms.progress import Tick
 from transforms.recall import answers_of, stored_rows
@@ -161,7 +161,9 @@ def to_pair(pair: Question, caption: Caption, brief: Brief, terms: Terms) -> Pai
         pair.answer,
         tuple(shuffled),
         tuple(
-            Evidence(name, _speaking(brief.cues[name], pair)) for name in dict.fromkeys(pair.cues) if name in brief.cues
+            Evidence(name, _speaking(brief.cues[name], pair, name in terms.checks.transcripts))
+            for name in dict.fromkeys(pair.cues)
+            if name in brief.cues
         ),
         terms.writer,
         terms.model,
@@ -169,8 +171,14 @@ def to_pair(pair: Question, caption: Caption, brief: Brief, terms: Terms) -> Pai
     )
 
 
-def _speaking(items: Items, pair: Question) -> Items:
-    """The items of a cue that speak of a pair; all of them where none does by its words."""
+def _speaking(items: Items, pair: Question, transcript: bool) -> Items:
+    """The items of a cue that speak of a pair, all of them where none does by its words; what is faint does not.
+
+    Of a transcript that is what is said; where nothing is, or the answer denies it, how sure it is that nobody speaks.
+    """
+    if transcript:
+        return ((unsaid(items) if denies(pair.answer) else said(items)) or items)[:MOST_ITEMS]
+    items = tuple(item for item in items if item.score is None or item.score >= FAINT) or items
     about = stems(f"{pair.question} {pair.answer}")
     found = tuple(item for item in items if shares(stems(item.text), about))
     return (found or items)[:MOST_ITEMS]
@@ -179,9 +187,9 @@ def _speaking(items: Items, pair: Question) -> Items:
 def _returned(answer: Written, refused: tuple[Attempt, ...]) -> Attempt:
     """An answer that holds too few pairs, as its writer is told."""
     shown = refused[:MOST_COMPLAINTS]
-    said = [f'"{quoted(one.answer)}": {one.complaint}' if one.check != UNREADABLE else one.complaint for one in shown]
+    told = [f'"{quoted(one.answer)}": {one.complaint}' if one.check != UNREADABLE else one.complaint for one in shown]
     text = answer.unreadable or " ".join(pair.question for pair in answer.pairs)
-    return Attempt(text, refused[0].check if refused else TOO_FEW, " ".join(said) or "More questions are wanted.")
+    return Attempt(text, refused[0].check if refused else TOO_FEW, " ".join(told) or "More questions are wanted.")
 
 
 def _drawn(*texts: str) -> bytes:

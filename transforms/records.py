@@ -6,7 +6,7 @@ Each is a frozen dataclass; its Avro schema (`transforms.avro`) is derived from 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 
 from model_handlers.base import Item
 from model_handlers.writers import Attempt, Draft, SoundEvent, Version
@@ -210,9 +210,8 @@ class Caption:
 
     def rejected(self, reason: str, evidence: str) -> Rejection:
         """What becomes of the clip where its caption will not do."""
-        shared = ("attempts", "similarity", "tokens_in", "tokens_out", "dollars")
-        kept = {name: getattr(self, name) for name in shared}
-        return Rejection(self.clip, reason, evidence, self.cues, self.caption, **kept)
+        told = {field.name for field in fields(Rejection)} - {"clip", "reason", "evidence"}
+        return Rejection(self.clip, reason, evidence, **{name: getattr(self, name) for name in told})
 
 
 @dataclass(frozen=True)
@@ -268,9 +267,8 @@ class Rejection:
         evidence: the numbers or words behind the decision.
         cues: what is known of the clip.
         caption: the sentence that was written for it, where the reason is the sentence.
-        attempts: answers that were not accepted.
-        similarity: as a `Caption` has it.
-        tokens_in: as a `Caption` has it; and so are the next two.
+        writer: as that `Caption` has it, and so are all that follow; without a caption they are empty, but for
+            `attempts` and what was paid for these.
     """
 
     clip: Clip
@@ -278,7 +276,13 @@ class Rejection:
     evidence: str
     cues: tuple[Cue, ...] = ()
     caption: str = ""
+    writer: str = ""
+    events: tuple[SoundEvent, ...] = ()
+    versions: tuple[Version, ...] = ()
+    ambiguities: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    model: str = ""
+    prompt: str = ""
     similarity: float | None = None
     tokens_in: int = 0
     tokens_out: int = 0
