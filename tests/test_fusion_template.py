@@ -35,7 +35,12 @@ def row(**fields: Any) -> FusionTemplate:
 
 
 def tags(**scores: float) -> Items:
-    names = {**{name: source.label for name, source in SOURCES.items()}, "speech": "Speech", "music": "Music", "singing": "Singing"}
+    names = {
+        **{name: source.label for name, source in SOURCES.items()},
+        "speech": "Speech",
+        "music": "Music",
+        "singing": "Singing",
+    }
     return tuple(Item(names[name], score) for name, score in scores.items())
 
 

@@ -378,9 +378,9 @@ def test_captions_are_not_borne_out_by_denials_either() -> None:
 @pytest.mark.parametrize(
     ("cues", "asked", "right"),
     [
-        ({"audio_tags": ("Dog", "Bell", "Cat")}, "How many different sounds can be heard?", {3}),
+        ({"audio_tags": ("Dog", "Bell", "Cat")}, "How many different sounds can be heard?", set()),
         ({"audio_tags": ("Burping, eructation, belch",)}, "How many different sounds can be heard?", set()),
-        ({"audio_tags": ("Burping, eructation, belch", "Dog")}, "How many different sounds can be heard?", {2}),
+        ({"audio_tags": ("Speech", "Male speech, man speaking")}, "How many sounds can be heard?", set()),
         ({"sound": ("A dog barks, loud, sharp, and close by.",)}, "How many different sounds can be heard?", set()),
         ({"sound": ("a dog barks, then a bell rings, then a dog barks",)}, "How many kinds of sounds are there?", {2}),
         ({"sound": ("a dog barks",), "audio_tags": ("Dog", "Bark")}, "How many sounds can be heard?", {1}),

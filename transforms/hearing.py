@@ -189,20 +189,19 @@ class Heard:
         return sum(part_borne_out(about, stems_told(item.text, self.language)) > 0 for item in timed)
 
     def _distinct(self) -> set[int]:
-        """How many things sound: as many as a sentence has clauses; where there is no sentence, as there are tags."""
-        said, tags = set[int](), set[int]()
+        """How many things sound: as many as a sentence has clauses.
+
+        A tagger's list tells no number: *Speech*, *Male speech* and *Conversation* are one voice.
+        """
+        said = set[int]()
         for name, items in self.cues.items():
             texts = {text for text in self._texts(items) if not _FIELD.search(text)} - {""}
             if not texts or name in self.transcripts:
                 continue
             parts = [stems_told(part, self.language) for text in texts for part in clauses(text)]
-            if len(texts) > 1:
-                tags.add(len(texts))
-            elif all(len(part) > 1 for part in parts) and ". " not in min(texts):
+            if len(texts) == 1 and all(len(part) > 1 for part in parts) and ". " not in min(texts):
                 said.add(len(set(parts)))
-            elif len(parts) == 1:
-                tags.add(1)
-        return said or tags
+        return said
 
     def _counted(self, text: str, about: set[str]) -> set[int]:
         """The numbers in the phrases of an item that name what is asked for; "one" may be anybody."""
