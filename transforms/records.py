@@ -267,8 +267,9 @@ class Rejection:
         evidence: the numbers or words behind the decision.
         cues: what is known of the clip.
         caption: the sentence that was written for it, where the reason is the sentence.
-        writer: as that `Caption` has it, and so are all that follow; without a caption they are empty, but for
-            `attempts` and what was paid for these.
+        attempts: answers that were not accepted.
+        similarity: as a `Caption` has it; and so are all that follow. Where no caption was written they are empty, but
+            for what was paid.
     """
 
     clip: Clip
@@ -276,17 +277,17 @@ class Rejection:
     evidence: str
     cues: tuple[Cue, ...] = ()
     caption: str = ""
-    writer: str = ""
-    events: tuple[SoundEvent, ...] = ()
-    versions: tuple[Version, ...] = ()
-    ambiguities: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
-    model: str = ""
-    prompt: str = ""
     similarity: float | None = None
     tokens_in: int = 0
     tokens_out: int = 0
     dollars: float = 0.0
+    writer: str = ""
+    model: str = ""
+    prompt: str = ""
+    events: tuple[SoundEvent, ...] = ()
+    versions: tuple[Version, ...] = ()
+    ambiguities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
