@@ -116,9 +116,7 @@ def learn_to_see(
             "place": 0.3 * cross_entropy(places, films.places[owner]),
             "patches": 20 * binary_cross_entropy_with_logits(of_patch(patches), wanted, counts),
         }
-        loss = torch.stack(list(losses.values())).sum()
-        training.learn(loss, weights, optimiser, rate)
-        found.append(loss.item())
+        found.append(_learn(losses, weights, optimiser, rate))
         if step % REPORTED == REPORTED - 1:
             _report(step, losses, bar)
     model.eval()
@@ -197,9 +195,7 @@ def learn_to_tell(
             "first": cross_entropy(told_first.mT[moved], when),
             "looks": looking_loss(model, middle, stamps, frames[when]),
         }
-        loss = torch.stack(list(losses.values())).sum()
-        training.learn(loss, weights, optimiser, rate)
-        found.append(loss.item())
+        found.append(_learn(losses, weights, optimiser, rate))
         if step % REPORTED == REPORTED - 1:
             _report(step, losses, bar)
     model.eval()
@@ -242,6 +238,14 @@ def _optimiser(
 ) -> tuple[torch.optim.Optimizer, LambdaLR]:
     optimiser = torch.optim.AdamW(weights, peak, betas=(0.9, 0.98), weight_decay=0.02)
     return optimiser, LambdaLR(optimiser, lambda step: training.half_cosine(step, steps, warm_up))
+
+
+def _learn(
+    losses: dict[str, Tensor], weights: list[nn.Parameter], optimiser: torch.optim.Optimizer, rate: LambdaLR
+) -> float:
+    loss = torch.stack(list(losses.values())).sum()
+    training.learn(loss, weights, optimiser, rate)
+    return loss.item()
 
 
 def _report(step: int, losses: dict[str, Tensor], bar: Progress) -> None:

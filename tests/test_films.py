@@ -33,10 +33,7 @@ from demo.films import (
 from demo.occasions import KINDS, THINGS, make_occasion, watched
 from demo.scenes import PLACES, drawn, image_caption
 from demo.train_video import moves
-from demo.watcher import (
-    make_processor,
-    normalise,
-)
+from demo.watcher import make_processor, normalise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

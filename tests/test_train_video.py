@@ -25,14 +25,7 @@ from demo.train_video import (
     speak,
     things,
 )
-from demo.watcher import (
-    HALFWAY,
-    WIDTH,
-    directions,
-    make_model,
-    make_processor,
-    tokens_of,
-)
+from demo.watcher import HALFWAY, WIDTH, directions, make_model, make_processor, tokens_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
