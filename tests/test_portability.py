@@ -82,6 +82,19 @@ def port_in(file: Path) -> int:
     return int(file.read_text())
 
 
+def wait_until_it_listens(port: int) -> None:
+    """Beam asks a pool for a worker once: one that is still importing refuses, and ends the job."""
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            socket.create_connection(("localhost", port), timeout=START_S).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("media")
@@ -102,6 +115,7 @@ def pool(tmp_path: Path) -> Iterator[str]:
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
     with process(POOL, f"--service_port={port}", cwd=tmp_path) as pid:
+        wait_until_it_listens(port)
         yield f"localhost:{port}"
     assert not alive(pid)
 
