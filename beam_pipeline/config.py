@@ -24,7 +24,7 @@ from model_handlers.separation import Separator, StemCue
 from model_handlers.synchronisation import CLASSES, Synchronisation
 from model_handlers.writers import CaptionWriter, Task
 from transforms.checks import Checks
-from transforms.conditions import Condition, levels
+from transforms.conditions import Condition, cues_of, levels
 from transforms.cues import CueInfo
 from transforms.similarity import Scorer
 from transforms.splits import Benchmarks, SplitRule
@@ -134,7 +134,7 @@ class Profile:
         description: one sentence for ``earshot run --help`` and the manifest.
         notice: what a reader of the results has to know; shown with every result.
         cues: cue name → row: ``handler`` (``module:Class`` below model_handlers, or a full path) and the handler's
-            own fields; and ``when``, a `Condition`.
+            own fields; and ``when``, a `Condition` or a list of some, of which one has to hold.
         separation: the row of what takes sound apart (`Separator`), for the cues whose rows say `stem`; empty for none.
         filters: what drops a clip.
         checks: what a caption has to pass.
@@ -188,13 +188,19 @@ class Profile:
         used = separator and any(isinstance(handler, StemCue) and handler.stem for handler in handlers)
         return (separator, *handlers) if separator and used else handlers
 
-    def conditions(self) -> dict[str, Condition]:
-        """Under which conditions cues are wanted, for those that have any. Raises `ConfigError`."""
+    def conditions(self) -> dict[str, tuple[Condition, ...]]:
+        """Under which conditions cues are wanted, for those that have any: one of them has to hold.
+
+        Raises `ConfigError`.
+        """
         found = {}
         for name, row in self.cues.items():
             if "when" in row:
+                some = row["when"] if isinstance(row["when"], list) else [row["when"]]
+                if not some:
+                    raise ConfigError(f"{name}: when is empty; leave it out for a cue that is wanted of every clip")
                 try:
-                    found[name] = TypeAdapter(Condition).validate_python(row["when"])
+                    found[name] = tuple(TypeAdapter(Condition).validate_python(one) for one in some)
                 except ValidationError as error:
                     problem = error.errors()[0]
                     raise ConfigError(f"{name}: when.{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
@@ -207,7 +213,7 @@ class Profile:
         except ValueError as error:
             raise ConfigError(f"cues: {error}") from None
         stems = {name for name, row in self.cues.items() if row.get("stem")}
-        return _at_once(found, stems, {condition.cue for condition in self.conditions().values()})
+        return _at_once(found, stems, {cue for some in self.conditions().values() for cue in cues_of(some)})
 
     def notices(self) -> str:
         """What a reader of the results has to know: `notice`, and which models may be others tomorrow."""

@@ -15,7 +15,7 @@ from model_handlers.separation import StemCue
 from model_handlers.views import View
 from model_handlers.writers import CaptionWriter
 from transforms.caption import WriteCaptions
-from transforms.conditions import Condition, Judge
+from transforms.conditions import Conditions, Judge
 from transforms.copies import DropCopies
 from transforms.cues import ComputeCues, CueInfo, cost, made_of, shared_view, view_label
 from transforms.filters import Filter, drop_labels, drop_no_audio, drop_out_of_sync, drop_silent
@@ -188,9 +188,9 @@ def shown_to(handlers: tuple[CueHandler, ...]) -> tuple[CueHandler, ...]:
     return (*handlers, *separators[:1])
 
 
-def conditions_of(profile: Profile, level: tuple[str, ...]) -> tuple[dict[str, Condition], dict[str, CueInfo]]:
+def conditions_of(profile: Profile, level: tuple[str, ...]) -> tuple[Conditions, dict[str, CueInfo]]:
     """The conditions of some cues, and what their findings carry."""
-    conditions = {name: condition for name, condition in profile.conditions().items() if name in level}
+    conditions = {name: some for name, some in profile.conditions().items() if name in level}
     return conditions, {
         handler.name: CueInfo.of(handler) for handler in profile.handlers() if handler.name in conditions
     }
@@ -242,7 +242,7 @@ def recipe(profile: Profile) -> dict[str, Any]:
         "cues": cues,
         **({"separation": used["separation"]} if "separation" in used else {}),
         "order": list(cues),
-        "conditions": {name: asdict(condition) for name, condition in profile.conditions().items()},
+        "conditions": {name: [asdict(one) for one in some] for name, some in profile.conditions().items()},
         "filters": asdict(profile.filters),
         "writer": writer.fingerprint(),
         "model": writer.told_by[0],

@@ -13,7 +13,7 @@ from beam_pipeline.pipeline import Run, by_view, conditions_of, recalled_works, 
 from model_handlers.writers import Brief
 from transforms import questions, versions
 from transforms.caption import Terms, settle
-from transforms.conditions import judged
+from transforms.conditions import cues_of, judged
 from transforms.cues import view_label
 from transforms.filters import first_verdict
 from transforms.join import join_cues
@@ -118,7 +118,7 @@ class _Foresee(beam.DoFn):
         lacking: tuple[str, ...] = ()
         for level, conditions, infos, checks in self.levels:
             known = {finding.name for finding in work.findings}
-            decided = {name: when for name, when in conditions.items() if when.cue in known}
+            decided = {name: when for name, when in conditions.items() if cues_of(when) <= known}
             work = judged(work, decided, infos)
             missing = work.lacks(level)
             for name in level:

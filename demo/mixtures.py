@@ -79,13 +79,13 @@ class Sounds:
 
     Attributes:
         events: for each thing its individuals, and for each of them some of its sounds, (128, 32) with peak 1.
-        beds: of the places, (128, 250).
+        beds: for each place some of its backgrounds, (128, 250).
         utterances: phrases, (128, frames) with peak 1.
         pieces: music.
     """
 
     events: dict[str, list[list[Tensor]]]
-    beds: list[Tensor]
+    beds: dict[str, list[Tensor]]
     utterances: list[Tensor]
     pieces: list[Piece]
 
@@ -94,7 +94,7 @@ def gather(individuals: int, utterances: int, pieces: int, bar: Progress, proces
     """Has so many individuals of each thing sound, phrases be spoken, and pieces be played.
 
     Args:
-        individuals: how many of each thing.
+        individuals: how many of each thing, and backgrounds of each place.
         utterances: how many phrases.
         pieces: how many pieces of music.
         bar: shows how far it is.
@@ -109,7 +109,10 @@ def gather(individuals: int, utterances: int, pieces: int, bar: Progress, proces
             times, samples = (0.0, VOICE_S, 2 * VOICE_S), 3 * round(VOICE_S * AUDIO_RATE)
             thrice = np.split(voice_events(name, times, AUDIO_RATE, samples, seed), 3)
             events[name].append([heard(audio / np.abs(audio).max(), extractor) for audio in thrice])
-    beds = [heard(bed(place, AUDIO_RATE, SECONDS * AUDIO_RATE, rng), extractor) for place in BEDS for _ in range(12)]
+    beds: dict[str, list[Tensor]] = {}
+    for place in bar.track(BEDS, description="places"):
+        noises = (bed(place, AUDIO_RATE, SECONDS * AUDIO_RATE, rng) for _ in range(individuals))
+        beds[place] = [heard(noise, extractor) for noise in noises]
     said = []
     for _ in bar.track(range(utterances), description="speaking"):
         audio = np.pad(say(make_phrase(rng), make_voice(rng), RATE), (int(rng.integers(HOP)), HOP))
@@ -171,12 +174,14 @@ class Clip:
     """A training clip in the making.
 
     Attributes:
+        place: where it is.
         power: mel powers, (128, 250).
         active: which of `SOUNDS` is heard in each of the encoder's frames, (62, 18).
         soundings: what is heard.
         piece: the music.
     """
 
+    place: str
     power: Tensor
     active: Tensor
     soundings: list[Sounding]
@@ -198,7 +203,8 @@ def make_clip(sounds: Sounds, rng: np.random.Generator) -> Clip:
     """Mixes a clip of what an occasion lets hear, and of its kind."""
     kind = MUSIC if rng.random() < MORE_MUSIC else None
     occasion = make_occasion(training.TRAINING_SEED, int(rng.integers(1 << 31)), kind)
-    clip = Clip(unpacked(_one(sounds.beds, rng)), torch.zeros(FRAMES // 4, len(SOUNDS)), [])
+    place = occasion.place
+    clip = Clip(place, unpacked(_one(sounds.beds[place], rng)), torch.zeros(FRAMES // 4, len(SOUNDS)), [])
     for name, times in zip(occasion.sources, occasion.events, strict=True):
         add_thing(clip, name, times, sounds, rng)
     if occasion.utterances:

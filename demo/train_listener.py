@@ -1,10 +1,11 @@
-"""Trains the demo's audio language model: a Qwen2-Audio, small enough to be shipped, that answers two questions.
+"""Trains the demo's audio language model: a Qwen2-Audio, small enough to be shipped, that answers three questions.
 
 Asked what is heard, it names what sounds in the order in which it begins; asked about the music, it gives genre,
-instruments, tempo and mood. The encoder learns first, from what sounds in each of its frames and from the music's
-truth; then the language model joins. Clips are mixed anew for each batch from single events, utterances, music and
-background noise, as powers of mel bands. Training uses world seeds from 1000 upwards; the figures in ``listener.json``
-are measured on seeds from 100, on MP4 files written, decoded and asked about as a run does it.
+instruments, tempo and mood; asked where it is, it tells the place by its background noise. The encoder learns first,
+from what sounds in each of its frames and from what is true of music and place; then the language model joins. Clips
+are mixed anew for each batch from single events, utterances, music and background noise, as powers of mel bands.
+Training uses world seeds from 1000 upwards; the figures in ``listener.json`` are measured on seeds from 100, on MP4
+files written, decoded and asked about as a run does it.
 
     python -m demo.train_listener --help
 """
@@ -37,7 +38,7 @@ from demo import training
 from demo.mixtures import BANDS, FRAMES, HITS, SOUNDS, Piece, Sounds, gather, make_clip, make_extractor
 from demo.music import GENRES, INSTRUMENTS, MOODS, TEMPOS
 from demo.occasions import CLAUSES, MUSIC, Occasion, make_occasion, told
-from demo.scenes import truth
+from demo.scenes import PLACES, truth
 from demo.spectrograms import whisper_scale
 from demo.train_audio_tags import share
 from demo.train_speech import held_out_occasions
@@ -46,7 +47,7 @@ from model_handlers.chat import Chat
 
 OUT = Path(__file__).parent / "models" / "listener"
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
-HEARD, PLAYED = "What is heard, in order?", "What music is it?"
+HEARD, PLAYED, WHERE = "What is heard, in order?", "What music is it?", "Where is it?"
 OPENING = 2  # how many tokens come before the sound
 BATCH = 16
 WEIGHTS = {
@@ -68,7 +69,10 @@ WORDS = tuple(
     sorted(
         {
             word
-            for text in (*CLAUSES.values(), HEARD, PLAYED, "then and", PIECE, *GENRES, *TEMPOS, *MOODS, *INSTRUMENTS)
+            for text in (
+                *(*CLAUSES.values(), HEARD, PLAYED, WHERE, "then and", PIECE, *GENRES, *TEMPOS, *MOODS, *INSTRUMENTS),
+                *(place.phrase for place in PLACES.values()),
+            )
             for word in re.findall("[A-Za-z]+", text)
         }
     )
@@ -151,7 +155,8 @@ class Batch:
         active: which of `SOUNDS` is heard in each of the encoder's frames, (clips, 62, 18).
         playing: the clips in which music plays.
         pieces: the music of each of these.
-        sounds: the tokens of question and answer on what is heard, one row a clip.
+        places: where each clip is, as a number in the order of `PLACES`, (clips,).
+        sounds: the tokens of question and answer on what is heard, one row a clip; and so `where`, on the place.
         music: those on the music, one row for each of `playing`.
     """
 
@@ -159,7 +164,9 @@ class Batch:
     active: Tensor
     playing: Tensor
     pieces: list[Piece]
+    places: Tensor
     sounds: Tensor
+    where: Tensor
     music: Tensor
 
 
@@ -172,7 +179,9 @@ def mix(sounds: Sounds, size: int, tokenizer: PreTrainedTokenizerFast, rng: np.r
         torch.stack([clip.active for clip in clips]),
         torch.tensor([number for number, _ in playing], dtype=torch.long),
         [piece for _, piece in playing],
+        torch.tensor([list(PLACES).index(clip.place) for clip in clips]),
         dialogue(HEARD, [told(clip.soundings) for clip in clips], tokenizer),
+        dialogue(WHERE, [PLACES[clip.place].phrase for clip in clips], tokenizer),
         dialogue(PLAYED, [piece.music.described() for _, piece in playing], tokenizer),
     )
 
@@ -200,6 +209,7 @@ class Helpers(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.active = nn.Linear(width, len(SOUNDS))
+        self.place = nn.Linear(width, len(PLACES))
         self.notes = nn.Linear(width, len(INSTRUMENTS))
         self.held = nn.Linear(width, len(INSTRUMENTS))
         self.hits = nn.Linear(width, len(HITS))
@@ -210,6 +220,8 @@ class Helpers(nn.Module):
     def loss(self, encoded: Tensor, batch: Batch) -> dict[str, Tensor]:
         """One loss for each thing that is told, of the encoder's output (clips, 62, width)."""
         losses = {"active": binary_cross_entropy_with_logits(self.active(encoded), batch.active)}
+        wanted = batch.places.repeat_interleave(encoded.shape[1])
+        losses["place"] = cross_entropy(self.place(encoded).flatten(0, 1), wanted)
         if not batch.pieces:
             return losses
         playing = batch.active[batch.playing, :, SOUNDS.index(MUSIC)].bool()
@@ -266,6 +278,7 @@ def train(
         losses = helpers.loss(encoded, batch)
         if step >= LISTENING * steps:
             losses["heard"] = answer_loss(model, encoded, batch.sounds)
+            losses["where"] = answer_loss(model, encoded, batch.where)
             if batch.pieces:
                 losses["played"] = answer_loss(model, encoded[batch.playing], batch.music)
         loss = torch.stack([WEIGHTS.get(name, 1.0) * value for name, value in losses.items()]).sum()
@@ -277,26 +290,27 @@ def train(
 
 
 def evaluate(out: Path, clips: int, bar: Progress) -> dict[str, Any]:
-    """How well the model in a folder answers both questions on MP4 clips of seeds that training never saw.
+    """How well the model in a folder answers its questions on MP4 clips of seeds that training never saw.
 
     ``named`` is the share of what sounds that is named, ``invented`` the share of what is named that does not sound,
-    and ``order`` the share of sequences of two things that are told in their order. Of music, ``instruments`` is the
-    share of pieces for which all are named and no other; that and the other attributes are measured on `clips` / 2
-    clips of music besides.
+    ``order`` the share of sequences of two things that are told in their order, and ``place`` that of clips whose place
+    is told. Of music, ``instruments`` is the share of pieces for which all are named and no other; that and the other
+    attributes are measured on `clips` / 2 clips of music besides.
     """
     about: dict[str, Any] = {"model": str(out), "sees": "audio", "device": "cpu"}
     sound = Chat(name="sound", question=HEARD, **about)
-    music = Chat(name="music", question=PLAYED, **about)
-    listener, music_prompt = sound.load(), music.load().prompt
+    music, where = Chat(name="music", question=PLAYED, **about), Chat(name="where", question=WHERE, **about)
+    listener, music_prompt, where_prompt = sound.load(), music.load().prompt, where.load().prompt
     occasions = held_out_occasions(clips)
-    pieces, wrong = [], []
+    pieces, places, wrong = [], [], []
     found: list[tuple[str, dict[str, Any]]] = []
     for scene, audio in training.as_a_run_sees_them([*occasions, *held_out_music(clips // 2)], sound.view, bar):
         example, facts = [Example(scene.clip_id, audio)], truth(scene)
-        answers = []
+        answers = [(_text(where.predict(example, replace(listener, prompt=where_prompt))), PLACES[scene.place].phrase)]
+        places.append(answers[0])
         if len(found) < len(occasions):
             answers.append((_text(sound.predict(example, listener)), facts["sound"]))
-            found.append((answers[0][0], facts))
+            found.append((answers[-1][0], facts))
         if facts["music"]:
             played = _text(music.predict(example, replace(listener, prompt=music_prompt)))
             pieces.append((parts(played), parts(facts["music"])))
@@ -305,6 +319,7 @@ def evaluate(out: Path, clips: int, bar: Progress) -> dict[str, Any]:
     return {
         **training.measured_on(occasions),
         **measure_sounds(found),
+        "place": share(said == true for said, true in places),
         "pieces": len(pieces),
         **{name: share(said.get(name) == true[name] for said, true in pieces) for name in parts(PIECE)},
         "wrong": wrong,

@@ -59,26 +59,42 @@ def test_a_skipped_cue_names_nothing_and_an_item_without_a_score_has_any() -> No
 def test_what_is_not_wanted_is_skipped_even_where_it_is_known() -> None:
     info = CueInfo("music", "0" * 16, "model")
     work = Work(Clip("a", "a.mp4"), (finding("tags", Item("Dog", 0.8)), finding("music", Item("a waltz"))))
-    (_, music) = judged(work, {"music": Condition("tags", ("Music",))}, {"music": info}).findings
+    (_, music) = judged(work, {"music": (Condition("tags", ("Music",)),)}, {"music": info}).findings
     assert music.cue.skipped == "not wanted: tags does not name Music"
-    assert judged(work, {"music": Condition("tags", ("Dog",))}, {"music": info}) == work
+    assert judged(work, {"music": (Condition("tags", ("Dog",)),)}, {"music": info}) == work
+
+
+@pytest.mark.parametrize(
+    ("tag", "label", "why_not"),
+    [
+        ("Music", "Dog", ""),
+        ("Dog", "Music", ""),
+        ("Dog", "Dog", "not wanted: tags does not name Music and labels does not name Music"),
+    ],
+)
+def test_of_several_conditions_one_has_to_hold(tag: str, label: str, why_not: str) -> None:
+    info, either = CueInfo("music", "0" * 16, "model"), (Condition("tags", ("Music",)), Condition("labels", ("Music",)))
+    told = finding("tags", Item(tag, 0.8)), finding("labels", Item(label)), finding("music", Item("a waltz"))
+    (*_, music) = judged(Work(Clip("a", "a.mp4"), told), {"music": either}, {"music": info}).findings
+    assert music.skipped == why_not
+    assert bool(music.items) == (not why_not)
 
 
 def test_a_clip_of_which_a_cue_failed_costs_nothing_more() -> None:
     info = CueInfo("music", "0" * 16, "model")
     work = Work(Clip("a", "a.mp4"), (finding("tags", Item("Dog", 0.8)), finding("sync", error="broken")))
-    (*_, music) = judged(work, {"music": Condition("tags")}, {"music": info}).findings
+    (*_, music) = judged(work, {"music": (Condition("tags"),)}, {"music": info}).findings
     assert music.skipped == "not wanted: sync failed"
 
 
 def test_cues_are_ordered_by_their_conditions_and_circles_are_named() -> None:
-    conditions = {"a": Condition("b"), "b": Condition("c")}
+    conditions = {"a": (Condition("b"),), "b": (Condition("c"),)}
     assert levels(("a", "b", "c", "d"), conditions) == (("c", "d"), ("b",), ("a",))
     assert levels(("a", "b"), {}) == (("a", "b"),)
     with pytest.raises(ValueError, match="the conditions of a, b go in a circle"):
-        levels(("a", "b", "c"), {"a": Condition("b"), "b": Condition("a")})
+        levels(("a", "b", "c"), {"a": (Condition("b"),), "b": (Condition("a"),)})
     with pytest.raises(ValueError, match="'nothing', which the profile has not"):
-        levels(("a",), {"a": Condition("nothing")})
+        levels(("a",), {"a": (Condition("nothing"),)})
 
 
 def profile(folder: Path, places: list[str]) -> Profile:
@@ -93,6 +109,8 @@ def profile(folder: Path, places: list[str]) -> Profile:
         ('{ cue = "audio_tags" }', "go in a circle"),
         ('{ cue = "place", any = ["x"] }', "when.any: "),
         ("{ }", "when.cue: "),
+        ("[]", "when is empty"),
+        ('[{ cue = "audio_tags" }, { cue = "tags" }]', "'tags', which the profile has not"),
     ],
 )
 def test_a_condition_that_cannot_be_meant_is_refused(tmp_path: Path, when: str, message: str) -> None:
@@ -171,6 +189,6 @@ def test_with_filters_first_a_clip_that_is_dropped_costs_no_more_than_the_filter
 
 
 def test_what_filters_need_comes_first_with_what_that_depends_on() -> None:
-    conditions = {"sync": Condition("media"), "music": Condition("tags")}
-    names = ("tags", "music", "sync", "media", "place")
-    assert levels(names, conditions, ["sync"]) == (("media",), ("sync",), ("tags", "place"), ("music",))
+    conditions = {"sync": (Condition("media"),), "music": (Condition("tags"), Condition("labels"))}
+    names = ("tags", "music", "sync", "media", "place", "labels")
+    assert levels(names, conditions, ["sync"]) == (("media",), ("sync",), ("tags", "place", "labels"), ("music",))

@@ -192,7 +192,12 @@ MANIFEST: dict[str, Any] = {
         "place": {"model": "gs://bucket/place.pth"},
         "sound": {"model": "nvidia/audio-flamingo-3-hf@0123"},
     },
-    "conditions": {"music": {"cue": "tags", "any_of": ["Music", "Song"], "min_score": 0.5}},
+    "conditions": {
+        "music": [
+            {"cue": "tags", "any_of": ["Music", "Song"], "min_score": 0.5},
+            {"cue": "labels", "any_of": ["Music"], "min_score": None},
+        ]
+    },
     "writer": "ApiWriter:abc",
     "model": "gpt-4.1-mini",
     "prompt": "auto_acd-1",
@@ -211,7 +216,7 @@ def test_models_are_told_with_their_revisions_and_licences_and_in_words() -> Non
         ("caption", "Salesforce/blip2-opt-2.7b", "59a1ef6c1e51", "MIT", ""),
         (
             *("music", "listener", "", "Apache-2.0"),
-            "comes with Earshot; asked only where tags names Music or Song with 0.5 or more",
+            "comes with Earshot; asked only where tags names Music or Song with 0.5 or more or labels names Music",
         ),
         ("place", "place.pth", "", unknown, ""),
         ("sound", "nvidia/audio-flamingo-3-hf", "0123", "NVIDIA OneWay Noncommercial License", ""),

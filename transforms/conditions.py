@@ -1,7 +1,7 @@
 """Cues that are wanted only where another cue says so: a music model only where music is heard.
 
-Conditions are data, in a profile's rows. They are judged on stored values, so a new threshold computes no more than the
-clips that it lets in.
+Of several conditions one has to hold: that a tag or a label says so. Conditions are data, in a profile's rows. They are
+judged on stored values, so a new threshold computes no more than the clips that it lets in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transforms.records import Finding, Work
 
 @dataclass(frozen=True)
 class Condition:
-    """A cue is computed only where another one names something.
+    """Another cue names something.
 
     Attributes:
         cue: the other one.
@@ -44,30 +44,33 @@ class Condition:
         return f"{self.cue} does not name {what}" + ("" if self.min_score is None else f" with {self.min_score:g}")
 
 
-def judged(work: Work, level: Mapping[str, Condition], infos: Mapping[str, CueInfo]) -> Work:
-    """Returns the work with a skipped finding for each cue of `level` whose condition does not hold.
+# Of each cue that is not wanted of all clips: the conditions of which one has to hold.
+Conditions = Mapping[str, tuple[Condition, ...]]
 
-    What the store knows of such a cue is left out: it was found under another condition. A clip of which a cue has
+
+def judged(work: Work, level: Conditions, infos: Mapping[str, CueInfo]) -> Work:
+    """Returns the work with a skipped finding for each cue of `level` none of whose conditions holds.
+
+    What the store knows of such a cue is left out: it was found under other conditions. A clip of which a cue has
     failed is a failure whatever follows, so nothing more is computed for it.
 
     Args:
         work: of which the cues that conditions refer to are known.
-        level: cue → its condition, for cues whose conditions refer to earlier cues only.
+        level: cue → its conditions, for cues whose conditions refer to earlier cues only.
         infos: of the same cues.
     """
     known = {finding.name: finding for finding in work.findings}
     failed = next((finding.name for finding in work.findings if finding.error), "")
-    for name, condition in level.items():
-        reason = f"{failed} failed" if failed else condition.unmet(known[condition.cue])
-        if reason:
+    for name, conditions in level.items():
+        reasons = [condition.unmet(known[condition.cue]) for condition in conditions]
+        if failed or all(reasons):
+            reason = f"{failed} failed" if failed else " and ".join(reasons)
             known[name] = infos[name].finding(work.clip.clip_id, "", skipped=f"not wanted: {reason}")
     return replace(work, findings=tuple(known.values()))
 
 
-def levels(
-    names: tuple[str, ...], conditions: Mapping[str, Condition], first: Iterable[str] = ()
-) -> tuple[tuple[str, ...], ...]:
-    """Orders cues so that each comes after the one that its condition refers to.
+def levels(names: tuple[str, ...], conditions: Conditions, first: Iterable[str] = ()) -> tuple[tuple[str, ...], ...]:
+    """Orders cues so that each comes after those that its conditions refer to.
 
     Args:
         names: the cues.
@@ -80,14 +83,15 @@ def levels(
     Raises:
         ValueError: conditions go in a circle, or refer to a cue that is not among `names`.
     """
-    for name, condition in conditions.items():
-        if condition.cue not in names:
-            raise ValueError(f"{name}: its condition refers to the cue {condition.cue!r}, which the profile has not")
+    needed = {name: cues_of(some) for name, some in conditions.items()}
+    for name, cues in needed.items():
+        for cue in sorted(cues - {*names}):
+            raise ValueError(f"{name}: its condition refers to the cue {cue!r}, which the profile has not")
     found: list[tuple[str, ...]] = []
     done: set[str] = set()
-    for some in (_with_needed(first, conditions), set(names)):
+    for some in (_with_needed(first, needed), set(names)):
         while some - done:
-            level = tuple(n for n in names if n in some - done and (n not in conditions or conditions[n].cue in done))
+            level = tuple(n for n in names if n in some - done and needed.get(n, set()) <= done)
             if not level:
                 circle = ", ".join(n for n in names if n in some - done)
                 raise ValueError(f"the conditions of {circle} go in a circle")
@@ -96,15 +100,20 @@ def levels(
     return tuple(found)
 
 
-def _with_needed(names: Iterable[str], conditions: Mapping[str, Condition]) -> set[str]:
-    """The names, and all that their conditions refer to, directly or not."""
+def cues_of(conditions: Iterable[Condition]) -> set[str]:
+    """The cues that conditions refer to."""
+    return {condition.cue for condition in conditions}
+
+
+def _with_needed(names: Iterable[str], needed: Mapping[str, set[str]]) -> set[str]:
+    """The names, and all that they need, directly or not."""
     found: set[str] = set()
     open_ = list(names)
     while open_:
         name = open_.pop()
         if name not in found:
             found.add(name)
-            open_ += [conditions[name].cue] if name in conditions else []
+            open_ += needed.get(name, ())
     return found
 
 
@@ -112,7 +121,7 @@ def _with_needed(names: Iterable[str], conditions: Mapping[str, Condition]) -> s
 class Judge(beam.PTransform):
     """Works → works, with what conditions rule out marked as skipped (`judged`)."""
 
-    level: Mapping[str, Condition]
+    level: Conditions
     infos: Mapping[str, CueInfo]
 
     def expand(self, works: beam.PCollection[Work]) -> beam.PCollection[Work]:

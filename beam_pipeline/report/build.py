@@ -217,7 +217,7 @@ def models(manifest: dict[str, Any]) -> Iterable[Model]:
     if separation := manifest.get("separation"):
         yield _model("separation", separation["model"], "splits off the voices before other models listen")
     for name, cue in manifest["cues"].items():
-        said = _condition(conditions.get(name))
+        said = _asked_where(conditions.get(name, ()))
         known = _by_rule if _HANDLER.fullmatch(cue["model"]) else _model
         yield known(name, cue["model"], said)
     asked = [*manifest.get("forms", ()), *manifest.get("languages", ())]
@@ -248,12 +248,15 @@ def _model(part: str, full: str, said: str) -> Model:
     return Model(part, name, revision, licence.name, licence.restricted, said, full)
 
 
-def _condition(condition: dict[str, Any] | None) -> str:
-    if condition is None:
-        return ""
+def _asked_where(conditions: Iterable[dict[str, Any]]) -> str:
+    """Of which clips a cue is wanted; empty for all."""
+    return (said := " or ".join(map(_condition, conditions))) and f"asked only where {said}"
+
+
+def _condition(condition: dict[str, Any]) -> str:
     wanted = " or ".join(condition["any_of"]) or "something"
     score = "" if condition["min_score"] is None else f" with {condition['min_score']:g} or more"
-    return f"asked only where {condition['cue']} names {wanted}{score}"
+    return f"{condition['cue']} names {wanted}{score}"
 
 
 def _write(path: str, content: bytes) -> None:
