@@ -307,6 +307,21 @@ def test_a_songs_words_are_no_evidence_of_speech() -> None:
     assert complaint(replace(posed(yes), cues=seen)) is None  # that somebody sings is only seen
 
 
+@pytest.mark.parametrize(
+    ("told", "passes"),
+    [
+        ({"audio_tags": (Item("Speech", 0.2),)}, False),
+        ({"audio_tags": (Item("Speech", 0.7),)}, True),
+        ({"audio_tags": (Item("Speech", 0.2),), "sound": (Item("somebody speaks", 0.3),)}, True),
+        ({"audio_tags": (Item("Speech", 0.2),), "labels": (Item("Speech"),)}, True),
+        ({"audio_tags": (Item("Speech", 0.2),), "video": (Item("00:00 a person speaks"),)}, False),
+    ],
+)
+def test_that_something_is_there_takes_a_cue_that_is_sure_or_two(told: dict[str, Any], passes: bool) -> None:
+    yes = pair("speech", "Does anybody speak?", "Yes, somebody speaks.", cues=("audio_tags",))
+    assert (complaint(replace(posed(yes), cues=told)) is None) is passes
+
+
 def test_options_that_differ_in_number_or_order_are_different_and_in_case_or_article_are_not() -> None:
     assert sequence_wording("two dogs") != sequence_wording("three dogs")
     assert sequence_wording("a dog barks, then a bell rings") != sequence_wording("a bell rings, then a dog barks")

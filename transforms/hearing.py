@@ -10,7 +10,7 @@ from functools import cached_property
 from model_handlers.base import Item, Items
 from transforms import words
 from transforms.bans import FAINT
-from transforms.evidence import affirmed, shares, spoken, stems_told
+from transforms.evidence import SURE, affirmed, shares, spoken, stems_told
 
 MOSTLY = 2 / 3  # of some words that a cue has to say
 _COUNTED = "one two three four five six seven eight nine ten eleven twelve"
@@ -149,6 +149,23 @@ class Heard:
                 parts = [text] if _FIELD.search(text) else clauses(text)
                 found += [stems_told(part, self.language) | named for part in parts]
         return tuple(found)
+
+    @property
+    def sure(self) -> Heard:
+        """The same without what has a score below `SURE`. A transcript stays: whether it counts is decided before."""
+        return replace(
+            self,
+            cues={
+                name: items
+                if name in self.transcripts
+                else tuple(item for item in items if item.score is None or item.score >= SURE)
+                for name, items in self.cues.items()
+            },
+        )
+
+    def cue_by_cue(self) -> list[Heard]:
+        """What each cue says by itself."""
+        return [replace(self, cues={name: items}) for name, items in self.cues.items()]
 
     def asked(self, question: str) -> Heard:
         """What bears on a question: of an item in fields, those that it names alone; all, where it names none."""

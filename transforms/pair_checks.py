@@ -257,8 +257,12 @@ def _presence(posed: Posed, heard: Heard) -> str:
         absent = posed.stems(rest) - posed.stems(there) - about
         if part_borne_out(about, known) >= 0.5 or part_borne_out(absent, known):
             return "A cue says otherwise."
-    elif denies(rest) or not all(_one_says(clause, posed, heard) for clause in clauses(posed.pair.question)):
+        return _unheard(there, posed, heard)
+    asked = clauses(posed.pair.question)
+    if denies(rest) or not all(_one_says(clause, posed, heard) for clause in asked):
         return "The cues that it names do not say so."
+    if not all(_well_founded(clause, posed) for clause in asked):
+        return "One cue alone says so, and is not sure of it; ask about something else."
     return _unheard(there, posed, heard)
 
 
@@ -266,6 +270,12 @@ def _one_says(clause: str, posed: Posed, heard: Heard) -> bool:
     """Whether the cues say all of a clause of one thing."""
     stems = posed.stems(clause)
     return not stems or any(part_borne_out(stems, unit) == 1 for unit in heard.units)
+
+
+def _well_founded(clause: str, posed: Posed) -> bool:
+    """Whether a cue of the sound is sure of a clause, or two say it."""
+    say = [heard for heard in posed.heard().cue_by_cue() if _one_says(clause, posed, heard)]
+    return len(say) > 1 or any(_one_says(clause, posed, heard.sure) for heard in say)
 
 
 def given_away(posed: Posed) -> str:
