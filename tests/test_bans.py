@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from beam_pipeline.config import load_profile
 from model_handlers.base import Item, Items
 from model_handlers.llm import load_prompt
 from model_handlers.writers import SoundEvent
@@ -28,12 +29,7 @@ BANS: dict[str, tuple[str, ...]] = {
     "that there are cues, models": ("cue_speak",),
     "anything addressed to a reader": ("assistant_speak", "markup", "brackets"),
 }
-CHECKS = Checks(
-    most_words=100,
-    boilerplate=0,
-    sight=("video",),
-    on=("uncertainty", "gender_age", "moods", "topic", "ungrounded"),
-)  # as the profile fusion_audio has them, but for the share of stock phrases
+CHECKS = replace(load_profile("fusion_audio").checks, boilerplate=0)  # but for the share that may have stock phrases
 SAID = "my mother is painting the old bicycle"
 CUES: dict[str, Items] = {
     "audio_tags": (Item("Engine", 0.8), Item("Dog", 0.7), Item("Speech", 0.6)),
@@ -235,7 +231,7 @@ def failed(name: str, caption: str, **fields: object) -> str:
 
 
 def prompt_s_bans() -> list[str]:
-    listed = load_prompt("fusion_audio-1").system.partition("Never write:\n")[2].partition("\n\n")[0]
+    listed = load_prompt("fusion_audio-2").system.partition("Never write:\n")[2].partition("\n\n")[0]
     return [line.removeprefix("- ") for line in listed.splitlines()]
 
 

@@ -595,5 +595,20 @@ def test_a_translation_is_not_the_caption_itself() -> None:
     short = "A dog barks."  # too few words to tell their language
     again = subject(short, language="de", grounded=False, original=short)
     assert failed("language", short) == ""
-    assert module.language(again, Checks()).startswith("It is the caption itself")
+    assert module.language(again, Checks()).startswith("It is not translated")
     assert module.language(subject("Ein Hund bellt.", language="de", original=short), Checks()) == ""
+
+
+@pytest.mark.parametrize("language", ["de", "fr", "es", "pl", "zh"])
+def test_a_translation_is_not_in_the_captions_language_however_short_it_is(language: str) -> None:
+    for text in ("A dog barks.", "A person speaks.", "Music plays."):
+        left = subject(text, language=language, original="A dog barks while a person speaks over music.")
+        assert module.language(left, Checks()).startswith("It is not translated"), text
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [("de", "Es regnet."), ("it", "Piove."), ("nl", "Water druppelt."), ("fr", "Le vent souffle."), ("zh", "下雨了。")],
+)
+def test_a_short_translation_gets_the_benefit_of_the_doubt(language: str, text: str) -> None:
+    assert module.language(subject(text, language=language, original="It rains."), Checks()) == ""

@@ -91,7 +91,7 @@ def settled(
 
 def test_forms_and_languages_are_asked_for_in_the_same_request_with_the_form_of_the_answer() -> None:
     with llm_server() as server:
-        told = api(base_url=server.url, forms=("short", "music"), languages=("de",), prompt="fusion_audio-1")
+        told = api(base_url=server.url, forms=("short", "music"), languages=("de",), prompt="fusion_audio-2")
         (found,) = told.write([brief()], told.load())
         (body,) = server.bodies
     system = body["messages"][0]["content"]
@@ -436,7 +436,7 @@ handler = "api_writer:ApiWriter"
 model = "any"
 base_url = "{url}"
 key_env = ""
-prompt = "fusion_audio-1"
+prompt = "fusion_audio-2"
 forms = ["short", "detailed", "sound"]
 languages = ["de", "fr"]
 [checks]
