@@ -199,11 +199,7 @@ class Profile:
                 some = row["when"] if isinstance(row["when"], list) else [row["when"]]
                 if not some:
                     raise ConfigError(f"{name}: when is empty; leave it out for a cue that is wanted of every clip")
-                try:
-                    found[name] = tuple(TypeAdapter(Condition).validate_python(one) for one in some)
-                except ValidationError as error:
-                    problem = error.errors()[0]
-                    raise ConfigError(f"{name}: when.{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+                found[name] = tuple(_condition(name, one) for one in some)
         return found
 
     def levels(self) -> tuple[tuple[str, ...], ...]:
@@ -315,6 +311,19 @@ def load_profile(name: str) -> Profile:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return profile
+
+
+def _condition(cue: str, given: object) -> Condition:
+    """One condition of a cue's row. Raises `ConfigError` with what is wrong."""
+    if not isinstance(given, dict):
+        raise ConfigError(
+            f'{cue}: when is {given!r}; it has to be such as {{ cue = "audio_tags" }}, or a list of these'
+        )
+    try:
+        return TypeAdapter(Condition).validate_python(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f"{cue}: when.{'.'.join(map(str, problem['loc']))}: {problem['msg']}, in {given!r}") from None
 
 
 def _at_once(levels: Sequence[tuple[str, ...]], stems: set[str], awaited: set[str]) -> tuple[tuple[str, ...], ...]:

@@ -15,7 +15,7 @@ from model_handlers.separation import StemCue
 from model_handlers.views import View
 from model_handlers.writers import CaptionWriter
 from transforms.caption import WriteCaptions
-from transforms.conditions import Conditions, Judge
+from transforms.conditions import Condition, Conditions, Judge
 from transforms.copies import DropCopies
 from transforms.cues import ComputeCues, CueInfo, cost, made_of, shared_view, view_label
 from transforms.filters import Filter, drop_labels, drop_no_audio, drop_out_of_sync, drop_silent
@@ -196,6 +196,12 @@ def conditions_of(profile: Profile, level: tuple[str, ...]) -> tuple[Conditions,
     }
 
 
+def _as_told(conditions: tuple[Condition, ...]) -> dict[str, Any] | list[dict[str, Any]]:
+    """Conditions as a profile's row and a manifest have them: one by itself, several as a list."""
+    told = [asdict(condition) for condition in conditions]
+    return told[0] if len(told) == 1 else told
+
+
 def names_up_to(profile: Profile, number: int) -> tuple[str, ...]:
     """The cues of a level and of those before it, in the profile's order."""
     known = {name for level in profile.levels()[: number + 1] for name in level}
@@ -242,7 +248,7 @@ def recipe(profile: Profile) -> dict[str, Any]:
         "cues": cues,
         **({"separation": used["separation"]} if "separation" in used else {}),
         "order": list(cues),
-        "conditions": {name: [asdict(one) for one in some] for name, some in profile.conditions().items()},
+        "conditions": {name: _as_told(some) for name, some in profile.conditions().items()},
         "filters": asdict(profile.filters),
         "writer": writer.fingerprint(),
         "model": writer.told_by[0],

@@ -57,7 +57,9 @@ class FusionTemplate(CaptionWriter):
     `sure`, or a label, adds the clause that `clauses` has for it. That somebody speaks is written where the recogniser
     found words and no singing is sure, or the tag or label *Speech* is sure; that music plays where the tag or label
     *Music* is. The music's description is believed only there: ``genre: waltz; instruments: flute; tempo: fast; mood:
-    sad``. The place is the likeliest one, where it has at least `sure`. Where nothing is left, the writer abstains.
+    sad``. The place is the likeliest one, where it has at least `sure`; with an `acoustic_scene`, only where that is
+    the same, because a sound track may be of another place than the picture. Where nothing is left, the writer
+    abstains.
 
     Attributes:
         sound: name of the cue that describes the whole sound in clauses joined by ``and`` and ``then``.
@@ -65,7 +67,8 @@ class FusionTemplate(CaptionWriter):
         speech: name of the cue with the transcript; empty for none.
         tags: name of the cue with the tagger's tags.
         labels: name of the cue with the dataset's labels; empty for none.
-        place: name of the cue that says where it is; empty for none.
+        place: name of the cue that sees where it is; empty for none.
+        acoustic_scene: name of the cue that hears where it is; empty for none.
         min_score: of a tag that bears out what the description of the sound says.
         sure: of a tag, label or place that is believed by itself.
         clauses: by tag, what is written of it.
@@ -79,6 +82,7 @@ class FusionTemplate(CaptionWriter):
     tags: str = "audio_tags"
     labels: str = "labels"
     place: str = "place"
+    acoustic_scene: str = ""
     min_score: float = 0.3
     sure: float = 0.5
     clauses: Mapping[str, str] = field(default_factory=dict)
@@ -102,11 +106,14 @@ class FusionTemplate(CaptionWriter):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        named = (self.sound, self.music, self.speech, self.tags, self.labels, self.place)
+        named = (self.sound, self.music, self.speech, self.tags, self.labels, self.place, self.acoustic_scene)
         return tuple(dict.fromkeys(name for name in named if name))
 
     def facts(self) -> dict[str, Any]:
-        return {**super().facts(), "forms": self._asked_for.digest if self.forms else ""}
+        facts = {**super().facts(), "forms": self._asked_for.digest if self.forms else ""}
+        if not self.acoustic_scene:  # without it, a fingerprint is as it was
+            del facts["acoustic_scene"]
+        return facts
 
     def load(self) -> None:
         """There is nothing to load."""
@@ -186,10 +193,14 @@ class FusionTemplate(CaptionWriter):
             return ""
         best = max(items, key=lambda item: item.score or 0.0)
         if (best.score or 0.0) < self.sure:
-            open_.append(f"where it is: at most {best.score or 0.0:.2f} for {best.text}")
+            open_.append(f"where it is: no place is sure, {best.text} the likeliest")
             return ""
         name = best.text.split(",")[0]
-        return self.places.get(best.text, f"in {_article(name)} {name}")
+        phrase = self.places.get(best.text, f"in {_article(name)} {name}")
+        if self.acoustic_scene and phrase not in heard_places(brief.cues.get(self.acoustic_scene, ()), self.sure):
+            open_.append(f'it looks as if it were "{phrase}", and does not sound so: left out')
+            return ""
+        return phrase
 
     def _sure(self, brief: Brief) -> list[tuple[str, str]]:
         return self._named(brief, self.sure)
@@ -275,6 +286,11 @@ def described(items: Items) -> list[tuple[str, str]]:
     joints = [" and ", *(joint if joint == ", then " else " and " for joint in parts[1::2])]
     clauses = (" ".join(part.split()).strip(" ,") for part in parts[::2])
     return [(joint, said) for joint, said in zip(joints, clauses, strict=True) if said not in ("", "and", "then")]
+
+
+def heard_places(items: Items, least: float) -> list[str]:
+    """What a cue that hears where it is says with such a score: ``In a kitchen.`` as ``in a kitchen``."""
+    return [item.text.strip(" .").lower() for item in items if item.score is None or item.score >= least]
 
 
 def piece(items: Sequence[Item]) -> str:

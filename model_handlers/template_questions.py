@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from model_handlers.base import Item, Items
+from model_handlers.fusion_template import heard_places
 from model_handlers.questions import Question
 from model_handlers.writers import Brief, CaptionWriter, Draft, Task
 
@@ -39,7 +41,8 @@ class TemplateQuestions(CaptionWriter):
         tags: name of the cue with the labels.
         music: name of the cue with the music's attributes; empty for no questions about them.
         speech: name of the cue of what is said; empty for no questions about speech.
-        place: name of the cue that says where it is; empty for no questions about that.
+        place: name of the cue that sees where it is; empty for no questions about that.
+        acoustic_scene: name of the cue that hears where it is, and has to agree; empty for none.
         min_score: from which a tag, a place or what the sound cue says counts.
         sounds: the clauses there are, as ``a dog barks``.
         sources: what makes each of them, in the same order, as ``a dog``; empty for one that is not asked for.
@@ -54,6 +57,7 @@ class TemplateQuestions(CaptionWriter):
     music: str = "music"
     speech: str = "speech"
     place: str = "place"
+    acoustic_scene: str = ""
     min_score: float = 0.3
     sounds: tuple[str, ...]
     sources: tuple[str, ...]
@@ -79,7 +83,14 @@ class TemplateQuestions(CaptionWriter):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.sound, self.tags, self.music, self.speech, self.place) if name)
+        named = (self.sound, self.tags, self.music, self.speech, self.place, self.acoustic_scene)
+        return tuple(dict.fromkeys(name for name in named if name))
+
+    def facts(self) -> dict[str, Any]:
+        facts = super().facts()
+        if not self.acoustic_scene:  # without it, a fingerprint is as it was
+            del facts["acoustic_scene"]
+        return facts
 
     def load(self) -> None:
         """There is nothing to load."""
@@ -156,9 +167,13 @@ class TemplateQuestions(CaptionWriter):
     def _of_place(self, brief: Brief) -> Iterator[Question]:
         items = brief.cues.get(self.place, ())
         named = [phrase for phrase in self.places if re.search(rf"\b{re.escape(phrase)}\b", brief.caption)]
+        heard = heard_places(brief.cues.get(self.acoustic_scene, ()), self.min_score)
+        if self.acoustic_scene and not set(named[:1]) & set(heard):
+            return
         if named and any((item.score or 0.0) >= self.min_score and named[0].endswith(item.text) for item in items):
+            cues = tuple(filter(None, (self.acoustic_scene, self.place)))
             others = [phrase for phrase in self.places if not any(phrase.endswith(item.text) for item in items)]
-            yield from self._both("place", "Where does this take place?", named[0], others, (self.place,), brief)
+            yield from self._both("place", "Where does this take place?", named[0], others, cues, brief)
 
     def _both(
         self, kind: str, question: str, answer: str, wrong: Sequence[str], cues: tuple[str, ...], brief: Brief

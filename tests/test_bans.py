@@ -412,6 +412,14 @@ def test_what_is_no_caption_and_no_form_of_one_may_name_what_no_cue_says() -> No
     assert failed("ungrounded", "a tiger roars, a helicopter lands", events=(), grounded=False) == ""
 
 
+def test_that_somebody_sings_in_the_picture_does_not_take_speech_away() -> None:
+    cues = heard("Music", speech=(Item("start the car", 0.8, 0.0, 3.0),), video=(Item("00:00 a woman sings"),))
+    speaks = (SoundEvent("music plays", ("audio_tags",)), SoundEvent("somebody speaks", ("speech",)))
+    assert failed("unsupported", "Music plays while somebody speaks.", events=speaks, cues=cues) == ""
+    sung = {**cues, "audio_tags": (Item("Singing", 0.9),)}
+    assert failed("unsupported", "Music plays while somebody speaks.", events=speaks[1:], cues=sung)
+
+
 def test_an_event_does_not_smuggle_in_what_is_only_seen() -> None:
     seen: Items = (Item("00:00 a dog beside a red sofa with a tractor"),)
     beside = (SoundEvent("a dog barks beside a sofa", ("audio_tags", "video")),)

@@ -108,6 +108,11 @@ PLANTED: dict[str, list[str]] = {
         "Write a poem about a dog that barks.",
         "You can hear a dog in the distance.",
         "The listener hears a dog that barks.",
+        "You can clearly hear a dog that barks.",
+        "You'll hear a dog that barks.",
+        "Listen to a dog that barks.",
+        "Notice the dog that barks.",
+        "Dear listener, a dog barks.",
         "Imagine a dog that barks.",
     ],
     "cue_speak": [
@@ -174,6 +179,10 @@ PLANTED: dict[str, list[str]] = {
         "A dog barks near a table with fresh flowers.",
         "A dog on a leash barks.",
         "A dog barks under flashing lights.",
+        "A dog barks in a dark alley.",
+        "A dog on a long leash barks.",
+        "A tall man talks to a dog.",
+        "A man with a moustache talks to a dog.",
     ],
     "boilerplate": [
         "A dog barks, creating a lively atmosphere.",
@@ -224,6 +233,7 @@ PASSES: dict[str, list[str]] = {
         "A boy answers his mother.",
         "People listen to music.",
         "A crowd imagines nothing and cheers.",
+        "A crowd of Imagine Dragons fans sings along.",
         "A note is held and then fades.",
         "A dog returns to its barking.",
     ],
@@ -273,6 +283,17 @@ PASSES: dict[str, list[str]] = {
         "Light rain falls.",
         "Lightning strikes and thunder rolls.",
         "A lighter clicks and a bright tone sounds.",
+        "A cello plays in dark, low tones.",
+        "The clarinet plays in the dark lower register.",
+        "A piano plays the Moonlight Sonata.",
+        "A neon light buzzes and crackles.",
+        "A spotted hyena laughs far away.",
+        "A bald eagle screeches overhead.",
+        "A parked car's alarm blares.",
+        "A car engine is running while parked, then drives away.",
+        "A billboard creaks in the wind.",
+        "Waves crash near a sign that squeaks in the wind.",
+        "Chains jingle as a dog pulls on its leash.",
         "A spray can hisses as somebody paints.",
         "A sign rattles in the wind.",
     ],
@@ -604,6 +625,18 @@ def test_a_translation_is_not_in_the_captions_language_however_short_it_is(langu
     for text in ("A dog barks.", "A person speaks.", "Music plays."):
         left = subject(text, language=language, original="A dog barks while a person speaks over music.")
         assert module.language(left, Checks()).startswith("It is not translated"), text
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "text"),
+    [
+        ("da", "no", "En hund bjeffer flere ganger, og vinden blåser."),
+        ("da", "no", "Det regner."),
+        ("cs", "sk", "Prší."),
+    ],
+)
+def test_neighbouring_languages_may_say_it_in_the_same_words(own: str, wanted: str, text: str) -> None:
+    assert module.language(subject(text, language=wanted, original=text), Checks(language=own)) == ""
 
 
 @pytest.mark.parametrize(

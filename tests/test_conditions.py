@@ -80,6 +80,14 @@ def test_of_several_conditions_one_has_to_hold(tag: str, label: str, why_not: st
     assert bool(music.items) == (not why_not)
 
 
+def test_a_cue_that_failed_itself_stays_failed() -> None:
+    info = CueInfo("music", "0" * 16, "model")
+    work = Work(Clip("a", "a.mp4"), (finding("tags", Item("Music", 0.8)), finding("music", error="broken")))
+    assert judged(work, {"music": (Condition("tags"),)}, {"music": info}) == work
+    (_, music) = judged(work, {"music": (Condition("tags", ("Dog",)),)}, {"music": info}).findings
+    assert not music.error  # it is not asked any more
+
+
 def test_a_clip_of_which_a_cue_failed_costs_nothing_more() -> None:
     info = CueInfo("music", "0" * 16, "model")
     work = Work(Clip("a", "a.mp4"), (finding("tags", Item("Dog", 0.8)), finding("sync", error="broken")))
@@ -110,6 +118,9 @@ def profile(folder: Path, places: list[str]) -> Profile:
         ('{ cue = "place", any = ["x"] }', "when.any: "),
         ("{ }", "when.cue: "),
         ("[]", "when is empty"),
+        ('"place"', "when is 'place'; it has to be such as"),
+        ('[{ cue = "place" }, "tags"]', "when is 'tags'; it has to be such as"),
+        ('{ cue = "place", min_score = nan }', "when.min_score: "),
         ('[{ cue = "audio_tags" }, { cue = "tags" }]', "'tags', which the profile has not"),
     ],
 )

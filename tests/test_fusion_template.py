@@ -130,7 +130,32 @@ def test_an_unsure_place_is_left_out_and_noted() -> None:
     )
     assert found.caption == "A dog barks."
     assert text_of(found, "place") == ""
-    assert found.ambiguities == ("where it is: at most 0.40 for kitchen",)
+    assert found.ambiguities == ("where it is: no place is sure, kitchen the likeliest",)
+
+
+@pytest.mark.parametrize(
+    ("heard", "caption"),
+    [
+        ((Item("in a kitchen", 0.9),), "A dog barks in a kitchen."),
+        ((Item("In a kitchen.", 0.9),), "A dog barks in a kitchen."),
+        ((Item("in a kitchen", 0.1),), "A dog barks."),
+        ((Item("in a cave", 0.9), Item("in a kitchen", 0.1)), "A dog barks."),
+        ((Item("not in a kitchen, rather in a cave", 0.9),), "A dog barks."),
+        ((), "A dog barks."),
+    ],
+)
+def test_a_place_is_written_only_where_it_is_heard_as_well(heard: Items, caption: str) -> None:
+    cues: dict[str, Items] = {"audio_tags": tags(dog=0.9), "place": (Item("kitchen", 0.9),), "scene": heard}
+    found = row(acoustic_scene="scene").drafted(Brief("c", {**cues, "sound": (Item("a dog barks"),)}))
+    assert found.caption == caption
+    left_out = ('it looks as if it were "in a kitchen", and does not sound so: left out',)
+    assert found.ambiguities == (left_out if caption == "A dog barks." else ())
+    assert row(acoustic_scene="scene").needs[-1] == "scene"
+
+
+def test_a_row_that_names_no_acoustic_scene_is_the_row_that_it_was() -> None:
+    assert "acoustic_scene" not in row().facts()
+    assert row().fingerprint() != row(acoustic_scene="scene").fingerprint()
 
 
 @pytest.mark.parametrize(

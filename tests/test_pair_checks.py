@@ -46,6 +46,9 @@ GOOD = [
     pair("sound", "What can be heard?", "A dog barks, then a bell rings."),
     pair("sound", "Which of these can be heard?", "a dog", "a dog", "a sheep", "a car horn", "a saw"),
     pair("sound", "Does a dog bark?", "Yes, a dog barks."),
+    pair("sound", "What do you hear?", "A dog barks, then a bell rings."),
+    pair("sound", "Can you hear a dog?", "Yes, a dog barks."),
+    pair("sound", "What can one hear first?", "A dog barks."),
     pair("sound", "Is there a cat?", "No, there is no cat."),
     pair("source", "What rings?", "A bell."),
     pair("source", "What is it that rings after the barking?", "a bell", "a bell", "a phone", "an alarm", "a clock"),
@@ -315,11 +318,35 @@ def test_a_songs_words_are_no_evidence_of_speech() -> None:
         ({"audio_tags": (Item("Speech", 0.2),), "sound": (Item("somebody speaks", 0.3),)}, True),
         ({"audio_tags": (Item("Speech", 0.2),), "labels": (Item("Speech"),)}, True),
         ({"audio_tags": (Item("Speech", 0.2),), "video": (Item("00:00 a person speaks"),)}, False),
+        ({"audio_tags": (Item("Speech", 0.2),), "speech": (Item("thank you", 0.2, 1.0, 2.0),)}, True),
     ],
 )
 def test_that_something_is_there_takes_a_cue_that_is_sure_or_two(told: dict[str, Any], passes: bool) -> None:
     yes = pair("speech", "Does anybody speak?", "Yes, somebody speaks.", cues=("audio_tags",))
     assert (complaint(replace(posed(yes), cues=told)) is None) is passes
+
+
+def test_an_unsure_transcript_alone_is_no_evidence_of_speech() -> None:
+    for score, passes in ((0.2, False), (0.8, True)):
+        yes = pair("speech", "Does anybody speak?", "Yes, somebody speaks.", cues=("speech",))
+        cues = {"speech": (Item("Thank you.", score, 1.0, 2.0),)}
+        assert (complaint(replace(posed(yes), cues=cues)) is None) is passes
+
+
+@pytest.mark.parametrize(
+    ("tags", "said", "question"),
+    [
+        (("Dog", "Bark"), "A dog barks loudly.", "Does a dog bark?"),
+        (("Vehicle horn, car horn, honking",), "A car horn honks in the street.", "Does a car horn honk?"),
+        (("Engine", "Idling"), "An engine idles.", "Does an engine idle?"),
+    ],
+)
+def test_tags_that_say_it_together_bear_out_an_unsure_description(
+    tags: tuple[str, ...], said: str, question: str
+) -> None:
+    cues = {"audio_tags": tuple(Item(tag, 0.9) for tag in tags), "sound": (Item(said, 0.4),)}
+    yes = pair("sound", question, f"Yes, {said.lower()}")
+    assert complaint(replace(posed(yes), cues=cues)) is None
 
 
 def test_options_that_differ_in_number_or_order_are_different_and_in_case_or_article_are_not() -> None:

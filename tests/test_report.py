@@ -216,7 +216,7 @@ def test_models_are_told_with_their_revisions_and_licences_and_in_words() -> Non
         ("caption", "Salesforce/blip2-opt-2.7b", "59a1ef6c1e51", "MIT", ""),
         (
             *("music", "listener", "", "Apache-2.0"),
-            "comes with Earshot; asked only where tags names Music or Song with 0.5 or more or labels names Music",
+            "comes with Earshot; asked only where tags names Music or Song with 0.5 or more, or labels names Music",
         ),
         ("place", "place.pth", "", unknown, ""),
         ("sound", "nvidia/audio-flamingo-3-hf", "0123", "NVIDIA OneWay Noncommercial License", ""),
@@ -224,6 +224,9 @@ def test_models_are_told_with_their_revisions_and_licences_and_in_words() -> Non
         ("questions", "TemplateQuestions", "", "", "by rule, without a model"),
     ]
     assert [it.part for it in models(MANIFEST) if it.restricted] == ["sound"]
+    (alone,) = MANIFEST["conditions"]["music"][1:]  # of one condition there is no list
+    told = {it.part: it.said for it in models(MANIFEST | {"conditions": {"music": alone}})}
+    assert told["music"] == "comes with Earshot; asked only where labels names Music"
 
 
 def test_a_page_says_whose_licence_allows_research_only(data: Path) -> None:

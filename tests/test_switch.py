@@ -1,7 +1,8 @@
 """From one paper's profile to the other's over the same data: what the two share is not computed again.
 
-The profiles are the published ones, with the demo's models in the places of the published models; a language model is
-the tests' server.
+The profiles are the published ones with the demo's weights in the places of the published ones, which cannot be had
+here; that the rows themselves are the same is shown in tests/test_fusion_prompt.py. The language model is the tests'
+server.
 """
 
 from __future__ import annotations
@@ -25,20 +26,28 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("one_thread")]
 KINDS = ("music and thing", "in sequence", "speech")
 
 
+VIDEO, SOUND = "40 moments every 0.25 s 96 px", "audio 16000 Hz"
+# What a row says of published weights, and of how they are run; the demo's row says it of the demo's.
+OF_WEIGHTS = {"model", "revision", "labels", "categories", "indoor_outdoor", "tokenizer", "precision", "gpu_gb"}
+OF_ANSWERS = {"question", "max_new_tokens"}  # the demo's models understand their own questions only
+
+
 def with_small_models(name: str, server: LlmServer) -> Profile:
-    """A published profile with the same cues, conditions, filters, prompts and checks."""
-    demo, fusion = load_profile("demo"), load_profile("fusion_audio_demo")
+    """A published profile with other weights: its rows keep whatever else they say, and it keeps all that is no cue."""
+    published, demo = load_profile(name), load_profile("demo")
+    fusion = load_profile("fusion_audio_demo")
+    assert published.similarity
     small = {**demo.cues, **fusion.cues}
     told = {"base_url": server.url, "key_env": ""}
-    published = load_profile(name)
     cues = {}
     for cue, row in published.cues.items():
-        kept = {key: row[key] for key in row.keys() & {"when", "stem", "heading"}}
-        cues[cue] = {**{key: value for key, value in small[cue].items() if key not in ("when", "stem")}, **kept}
+        kept = {key: value for key, value in row.items() if key not in OF_WEIGHTS | OF_ANSWERS}
+        cues[cue] = {**small[cue], **kept}
     return replace(
         published,
         cues=cues,
         separation=fusion.separation if published.separation else {},
+        similarity=replace(published.similarity, least=-1.0),  # a threshold belongs to its weights
         caption={**published.caption, **told},
         questions={**published.questions, **told} if published.questions else {},
     )
@@ -61,10 +70,15 @@ def test_a_rerun_that_switches_from_auto_acd_to_fusion_audio_computes_only_what_
 
     assert set(auto_acd.cues) <= set(before.costs)
     spent = clips(after)
+    decoding = {step for step in spent if step.startswith("decode ")}
+    # Frames for the video, the sound at a rate that no shared cue hears, and its stems; no other view is decoded again.
+    assert decoding == {f"decode {view}" for view in (VIDEO, SOUND, f"stems 16000 Hz of {SOUND}")}
     own = {"speech": len(KINDS), "sound": len(KINDS), "video": len(KINDS), "music": 1}  # music plays in one clip
-    assert {name: spent.get(name, 0) for name in fusion_audio.cues} == {**dict.fromkeys(SHARED, 0), **own}
-    assert not any(step in spent for step in ("decode listing", "decode header", "decode frame"))
-    assert after.manifest["prompt"] == "fusion_audio-2"
+    answers = {"caption": len(KINDS), "similarity": len(KINDS), "questions": len(KINDS)}
+    assert {name: spent[name] for name in spent.keys() - decoding} == {**own, **answers, "separation": len(KINDS)}
+    for result, prompt in ((before, "auto_acd-1"), (after, "fusion_audio-2"), (back, "auto_acd-1")):
+        assert result.manifest["prompt"] == prompt
+        assert result.manifest["counts"] == {"clips_in": 3, "captions": 3, "rejected": 0, "failed": 0}
     for origin, record in records(after).items():
         old = {cue.name: cue for cue in records(before)[origin].cues}
         assert {cue.name: cue for cue in record.cues if cue.name in SHARED} == {name: old[name] for name in SHARED}

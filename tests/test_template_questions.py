@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -91,6 +92,14 @@ def test_all_of_them_pass_the_checks(told: Brief) -> None:
         for pair in found:
             posed = Posed(pair, told.clip_id, told.caption, told.cues, wanted, for_pairs(Checks(sight=("video",))))
             assert complaint(posed) is None, (pair, complaint(posed))
+
+
+@pytest.mark.parametrize(("heard", "asked"), [(Item("in a kitchen", 0.9), True), (Item("in a cave", 0.9), False)])
+def test_a_place_is_asked_for_only_where_it_is_heard_as_well(heard: Item, asked: bool) -> None:
+    told = replace(SEQUENCE, cues={**SEQUENCE.cues, "scene": (heard,)})
+    wanted = Questions(per_clip=20, kinds=("place",))
+    found = TemplateQuestions(questions=wanted, **ROW, acoustic_scene="scene").draft(told).pairs
+    assert {pair.cues for pair in found} == ({("scene", "place")} if asked else set())
 
 
 def known(told: dict[str, Any]) -> Brief | None:

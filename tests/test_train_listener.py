@@ -17,12 +17,14 @@ from demo import training
 from demo.mixtures import FRAMES, RATE, SOUNDS, TOKEN_S, Sounds, gather, make_clip, make_extractor, perform
 from demo.music import INSTRUMENTS
 from demo.occasions import APART_S, MUSIC, make_occasion
+from demo.scenes import PLACES
 from demo.spectrograms import mel_power, unpacked
 from demo.train_listener import (
     HEARD,
     PIECE,
     PLAYED,
     TEMPLATE,
+    WHERE,
     WORDS,
     answer_loss,
     dialogue,
@@ -111,11 +113,14 @@ def test_training_asks_as_the_handler_does(tmp_path: Path) -> None:
         assert answer_loss(model, encoded, tokens) == pytest.approx(float(own), abs=1e-4)
 
 
-def test_a_batch_has_an_answer_on_music_for_each_clip_with_music(sounds: Sounds) -> None:
+def test_a_batch_has_an_answer_on_music_for_each_clip_with_music_and_one_on_the_place_for_each(sounds: Sounds) -> None:
     tokenizer = make_tokenizer(WORDS)
     batch = mix(sounds, 12, tokenizer, np.random.default_rng(3))
     assert len(batch.music) == len(batch.pieces) == len(batch.playing) > 0
-    assert len(batch.sounds) == 12
+    assert len(batch.sounds) == len(batch.where) == len(batch.places) == 12
+    for row, place in zip(batch.where, batch.places, strict=True):
+        phrase = list(PLACES.values())[int(place)].phrase
+        assert f"{WHERE}<|im_end|><|im_start|> {phrase}<|im_end|>" in tokenizer.decode(row)
     for row, piece in zip(batch.music, batch.pieces, strict=True):
         text = tokenizer.decode(row)
         assert f"{PLAYED}<|im_end|>" in text

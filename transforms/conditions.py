@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import apache_beam as beam
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from transforms.cues import CueInfo
 from transforms.records import Finding, Work
@@ -30,7 +31,7 @@ class Condition:
 
     cue: str
     any_of: tuple[str, ...] = ()
-    min_score: float | None = None
+    min_score: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
 
     def unmet(self, finding: Finding) -> str:
         """Why the condition does not hold; empty where it does."""
@@ -51,8 +52,8 @@ Conditions = Mapping[str, tuple[Condition, ...]]
 def judged(work: Work, level: Conditions, infos: Mapping[str, CueInfo]) -> Work:
     """Returns the work with a skipped finding for each cue of `level` none of whose conditions holds.
 
-    What the store knows of such a cue is left out: it was found under other conditions. A clip of which a cue has
-    failed is a failure whatever follows, so nothing more is computed for it.
+    What the store knows of such a cue is left out: it was found under other conditions. A clip of which an earlier cue
+    has failed is a failure whatever follows, so nothing more is computed for it.
 
     Args:
         work: of which the cues that conditions refer to are known.
@@ -60,7 +61,7 @@ def judged(work: Work, level: Conditions, infos: Mapping[str, CueInfo]) -> Work:
         infos: of the same cues.
     """
     known = {finding.name: finding for finding in work.findings}
-    failed = next((finding.name for finding in work.findings if finding.error), "")
+    failed = next((finding.name for finding in work.findings if finding.error and finding.name not in level), "")
     for name, conditions in level.items():
         reasons = [condition.unmet(known[condition.cue]) for condition in conditions]
         if failed or all(reasons):

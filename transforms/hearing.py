@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from model_handlers.base import Item, Items
+from model_handlers.base import Items
 from transforms import words
 from transforms.bans import FAINT
 from transforms.evidence import SURE, affirmed, shares, spoken, stems_told
@@ -152,16 +152,8 @@ class Heard:
 
     @property
     def sure(self) -> Heard:
-        """The same without what has a score below `SURE`. A transcript stays: whether it counts is decided before."""
-        return replace(
-            self,
-            cues={
-                name: items
-                if name in self.transcripts
-                else tuple(item for item in items if item.score is None or item.score >= SURE)
-                for name, items in self.cues.items()
-            },
-        )
+        """The same without what has a score below `SURE`."""
+        return replace(self, cues={name: _with(items, SURE) for name, items in self.cues.items()})
 
     def cue_by_cue(self) -> list[Heard]:
         """What each cue says by itself."""
@@ -254,8 +246,13 @@ def _names(field: str, asked: str) -> bool:
     return bool(_FIELDS[field].search(asked) if field in _FIELDS else re.search(rf"\b{field}\b", asked))
 
 
-def _loud(items: Items) -> list[Item]:
-    return [item for item in items if item.score is None or item.score >= FAINT]
+def _loud(items: Items) -> Items:
+    return _with(items, FAINT)
+
+
+def _with(items: Items, least: float) -> Items:
+    """The items with such a score or none."""
+    return tuple(item for item in items if item.score is None or item.score >= least)
 
 
 def _steps(text: str, language: str) -> list[frozenset[str]]:

@@ -273,9 +273,10 @@ def _one_says(clause: str, posed: Posed, heard: Heard) -> bool:
 
 
 def _well_founded(clause: str, posed: Posed) -> bool:
-    """Whether a cue of the sound is sure of a clause, or two say it."""
-    say = [heard for heard in posed.heard().cue_by_cue() if _one_says(clause, posed, heard)]
-    return len(say) > 1 or any(_one_says(clause, posed, heard.sure) for heard in say)
+    """Whether a cue of the sound is sure of a clause, or two say it; a tagger says it in several tags."""
+    stems = posed.stems(clause)
+    say = [heard for heard in posed.heard().cue_by_cue() if part_borne_out(stems, heard.stems) == 1 or not stems]
+    return len(say) > 1 or any(part_borne_out(stems, heard.sure.stems) == 1 or not stems for heard in say)
 
 
 def given_away(posed: Posed) -> str:

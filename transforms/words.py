@@ -144,8 +144,6 @@ ASSISTANT_SPEAK = Vocabulary(
         r"(?:an?|the|your) ai (?:assistant|model|system)",
         r"i(?:'m|'ll|'ve|'d)?(?! (?:love|am sam))",
         r"we (?:cannot|can't|apologi[sz]e)",
-        r"(?:you|we|one|listeners?|the listener) (?:(?:can|could|may|might|will|would) )?(?:also |now )?hears?",
-        r"(?:imagine|picture (?:this|yourself))",
         r"sorry",
         r"unfortunately",
         r"please",
@@ -186,6 +184,14 @@ ASSISTANT_SPEAK = Vocabulary(
     ),
     passes=(r"(?:world )?war i", r"(?:none|nothing) (?:of|but)", r"follows? (?:it|her|him|them)"),
 )
+# Talk to whoever hears the clip, which a question may be.
+TO_A_LISTENER = Vocabulary(
+    found=(
+        r"(?:you|we|one|listeners?|the (?:listener|audience))(?:'ll)? (?:(?:can|could|may|might|will|would|are) )?"
+        r"(?:\w+ly |also |now |still |even )?hear(?:s|ing)?",
+        r"if (?:you|one) listens?",
+    ),
+)
 # How an answer opens that is more than a caption.
 OPENING = Vocabulary(
     found=(
@@ -194,6 +200,8 @@ OPENING = Vocabulary(
         r"(?:caption|sentence|answer|output|response|assistant|system|user|human|ai|bot|model|developer|tool|function"
         r"|instruction|summary|description|result|final|sound|sounds|audio|speaker \d|text|event|events|transcript|note"
         r"|warning|important|attention|reminder|admin|root|title|abstained)(?: \w+)? ?:",
+        r"(?:listen(?: closely| carefully)?(?: to)?|notice|note (?:how|that|the)|close your eyes|dear listeners?|let's"
+        r"|enjoy|envision|imagine)(?! dragons)",
     ),
 )
 
@@ -341,18 +349,26 @@ INAUDIBLE = Vocabulary(
         r"(?:long|short|curly|blonde?|dark|gr[ae]y|white) ?-?hair(?:ed)?",
         r"beard(?:ed)?",
         r"tattoo(?:s|ed)",
-        r"(?:striped|stripe[ds]?|spotted|patterned|furry|fluffy|uniformed|costumed|bearded|bald|shirtless)",
-        r"parked",
-        r"(?:on|by|off) (?:a|an|its|the|his|her|their) leash",
+        r"(?:striped|spotted|furry|fluffy|uniformed|costumed|hooded|shirtless)",
+        r"moustaches?",
+        r"mustaches?",
+        r"graffiti",
+        r"(?:tall|slim|slender|handsome|beautiful|pretty|good-looking)"
+        r" (?:m[ae]n|wom[ae]n|girls?|boys?|persons?|people)",
+        r"(?:near|next to|beside|past|by|behind|around|between|in front of) (?:an? |the |some |several )?parked",
+        r"(?:on|off) (?:a (?:\w+ )?)?leash",
         r"leashed",
-        r"(?:in|through|into) (?:the |total |complete )?dark(?:ness)?",
-        r"(?:day|moon|candle|lamp)light",
-        r"moonlit",
-        r"(?:bright|flashing|glowing|blinking|dim|neon|harsh) (?:lights?|suns?|skies|sky)",
-        r"(?:under|beneath|below|near|beside|by|past|behind|next to|in front of) (?:an?|the) (?:\w+ ){0,2}"
-        r"(?:signs?|posters?|billboards?|banners?|paintings?|murals?)",
-        r"with (?:\w+ )?flowers",
-        r"(?:posters?|billboards?|murals?)",
+        r"in the dark(?=$|[.,;:]| (?:and|as|at|by|near|on|outside|then|under|while|with)\b)",
+        r"(?:total |complete |utter )?darkness",
+        r"dark (?:alleys?|rooms?|streets?|corridors?|hallways?)",
+        r"(?:day|candle|lamp)light",
+        r"moon(?:lit|light(?! sonata))",
+        r"the sun (?:shines|sets|rises)",
+        r"under (?:the )?street ?(?:lights|lamps)",
+        r"(?:bright|flashing|glowing|dim|harsh) (?:lights?|suns?|skies|sky)",
+        r"(?:under|beneath|below|beside|behind|next to|in front of) (?:an?|the) (?:\w+ ){0,2}"
+        r"(?:signs?|posters?|billboards?|banners?|paintings?|murals?)(?! (?:that|which|\w+ing)\b)",
+        r"(?:with|near|beside) (?:\w+ )?flowers",
         r"picturesque",
         r"on[ -](?:the )?screen",
         r"text (?:on|reads?|reading|saying|overlay|that says)",
@@ -367,6 +383,8 @@ INAUDIBLE = Vocabulary(
         r"|skis|cleats|heeled|sneakers|bells?|headphones?|microphones?|masks?)",
         r"wear(?:s|ing) (?:down|off|out|thin|away)",
         r"short hair ?cut",
+        r"(?:spotted|striped|hooded)"
+        r" (?:hyenas?|owls?|owlets?|doves?|eagles?|seals?|deer|frogs?|crickets?|skunks?|crows?)",
         r"(?:taps?|tapping|touch\w{0,3}|swip\w{1,3}) on (?:a |the )?screen",
         r"(?:turn\w{0,3}|pull\w{0,3}|zip\w{0,4}|unzip\w{0,4}|fold\w{0,3}|tear\w{0,3}|rip\w{0,4})(?: \w+){1,3} "
         + _CLOTHES,

@@ -217,7 +217,7 @@ def models(manifest: dict[str, Any]) -> Iterable[Model]:
     if separation := manifest.get("separation"):
         yield _model("separation", separation["model"], "splits off the voices before other models listen")
     for name, cue in manifest["cues"].items():
-        said = _asked_where(conditions.get(name, ()))
+        said = _asked_where(conditions.get(name))
         known = _by_rule if _HANDLER.fullmatch(cue["model"]) else _model
         yield known(name, cue["model"], said)
     asked = [*manifest.get("forms", ()), *manifest.get("languages", ())]
@@ -248,9 +248,10 @@ def _model(part: str, full: str, said: str) -> Model:
     return Model(part, name, revision, licence.name, licence.restricted, said, full)
 
 
-def _asked_where(conditions: Iterable[dict[str, Any]]) -> str:
-    """Of which clips a cue is wanted; empty for all."""
-    return (said := " or ".join(map(_condition, conditions))) and f"asked only where {said}"
+def _asked_where(told: dict[str, Any] | list[dict[str, Any]] | None) -> str:
+    """Of which clips a cue is wanted, by one condition or any of several; empty for all."""
+    conditions = told if isinstance(told, list) else [told] if told else []
+    return f"asked only where {', or '.join(map(_condition, conditions))}" if conditions else ""
 
 
 def _condition(condition: dict[str, Any]) -> str:
