@@ -326,6 +326,13 @@ def test_that_something_is_there_takes_a_cue_that_is_sure_or_two(told: dict[str,
     assert (complaint(replace(posed(yes), cues=told)) is None) is passes
 
 
+@pytest.mark.parametrize(("places", "passes"), [(("place", "ambience"), False), (("place",), True)])
+def test_where_it_is_heard_to_be_is_no_evidence_of_what_sounds_there(places: tuple[str, ...], passes: bool) -> None:
+    cues = {"ambience": (Item("at a train station", 0.9),), "audio_tags": (Item("Dog", 0.9),)}
+    train = pair("sound", "Is there a train?", "Yes, there is a train.", cues=("ambience",))
+    assert (complaint(replace(posed(train, places=places), cues=cues)) is None) is passes
+
+
 def test_an_unsure_transcript_alone_is_no_evidence_of_speech() -> None:
     for score, passes in ((0.2, False), (0.8, True)):
         yes = pair("speech", "Does anybody speak?", "Yes, somebody speaks.", cues=("speech",))

@@ -64,10 +64,12 @@ class Posed:
     def heard(self, named: Collection[str] | None = None, seen: Collection[str] = ()) -> Heard:
         """What the cues of the sound say, all of them or those `named`; and some cues of sight, if any are `seen`.
 
-        Of a song's words there is nothing: nobody speaks them.
+        Of a song's words there is nothing: nobody speaks them. What says where it is tells of places alone: at a train
+        station there may be no train.
         """
         wanted = self.cues.keys() if named is None else self.cues.keys() & set(named)
-        left_out = set(self.checks.sight) - set(seen)
+        elsewhere = () if self.pair.kind == "place" else self.checks.places
+        left_out = {*self.checks.sight, *elsewhere} - set(seen)
         cues = {name: items for name, items in self.shown.items() if name in wanted - left_out}
         transcripts, language = self.checks.transcripts, self.checks.language
         if not spoken_in(self.cues, transcripts, language, self.checks.sight):
