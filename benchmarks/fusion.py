@@ -2,7 +2,8 @@
 
 Good clips of a held-out seed go through the whole pipeline; every figure is read off its records: what each cue says,
 what the captions say, and what the questions are answered with. Captions are then swapped among the clips, for what the
-CLAP filter makes of those that do not belong.
+CLAP filter makes of those that do not belong. Of clips with a foreign soundtrack it is measured whether captions and
+answers are of the sound, and not of the picture.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import argparse
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -21,13 +22,12 @@ from rich.table import Table
 from beam_pipeline.config import Profile, load_profile
 from beam_pipeline.run import run
 from demo.music import GENRES
-from demo.occasions import CLAUSES, MUSIC, SPEECH, make_occasions
+from demo.occasions import CLAUSES, MUSIC, SPEECH, make_occasion, make_occasions
 from demo.questions import is_true
-from demo.scenes import SOURCES
+from demo.scenes import PLACES, SOURCES
 from demo.train_speech import word_errors
 from demo.train_video import LATE_S, moves, near, things, told_rightly
 from demo.world import read_truth, write_scenes
-from model_handlers.base import Items
 from model_handlers.similarity import Pair as Compared
 from transforms.ingest import ClipSource
 from transforms.records import Caption, Item, Pair, Rejection
@@ -35,6 +35,7 @@ from transforms.records import Caption, Item, Pair, Rejection
 Outcome = Caption | Rejection
 Truth = Mapping[str, Any]
 Verdicts = dict[str, list[bool]]
+T = TypeVar("T")
 FIELDS = ("genre", "instruments", "tempo", "mood")
 KEPT = "CLAP filter: captions of the clip itself kept"
 # What else a clause may be called in a caption: the piece that plays is music.
@@ -94,6 +95,8 @@ def of_cues(truth: Truth, outcome: Outcome, verdicts: Verdicts) -> None:
         true, found = attributes(truth["music"]), attributes(text_of(outcome, "music"))
         for name in FIELDS:
             verdicts[f"music: {name}"].append(found.get(name) == true[name])
+    where = PLACES[truth["heard_place"]].phrase
+    verdicts["acoustic scene: the place is right"].append(text_of(outcome, "acoustic_scene") == where)
     verdicts["place: the first is right"].append(text_of(outcome, "place") == truth["place"])
     of_video(truth["video"], text_of(outcome, "video"), verdicts)
 
@@ -116,6 +119,7 @@ def of_caption(truth: Truth, caption: Caption, verdicts: Verdicts) -> None:
     heard = sounding(truth)
     verdicts["caption: names everything that sounds"].append(heard <= named(caption.caption))
     verdicts["caption: names nothing else"].append(named(caption.caption) <= heard)
+    verdicts["caption: names the place"].append(PLACES[truth["heard_place"]].phrase in caption.caption)
     if truth["order"]:
         text = caption.caption.lower()
         at = [text.find(CLAUSES[name]) for name in truth["order"]]
@@ -152,37 +156,55 @@ def figures(
     return verdicts, {"speech: word error rate": f"{errors / max(spoken, 1):.1%} of {spoken} words"}
 
 
-def swapped(profile: Profile, captions: list[Caption]) -> Verdicts:
-    """Whether each caption is kept by the CLAP filter beside its own sound, and whether it is dropped beside another's.
+def of_foreign(truths: Mapping[str, Truth], captions: Iterable[Caption], pairs: Iterable[Pair]) -> Verdicts:
+    """What is right of clips whose sound is of another occasion than their picture."""
+    verdicts: Verdicts = defaultdict(list)
+    for caption in captions:
+        truth = truths[caption.clip.clip_id]
+        others = {place.phrase for name, place in PLACES.items() if name != truth["heard_place"]}
+        right = named(caption.caption) == sounding(truth)
+        verdicts["foreign soundtrack, caption: names what sounds and nothing else"].append(right)
+        verdicts["foreign soundtrack, caption: names no other place than the one that is heard"].append(
+            not any(phrase in caption.caption for phrase in others)
+        )
+    for pair in pairs:
+        verdicts["foreign soundtrack, questions: the answer agrees with the world"].append(
+            is_true(pair, truths[pair.clip_id])
+        )
+    return verdicts
 
-    The other sound is the next clip's that shares none of what can be heard; and the next one's that shares some of it,
-    but not all, which is the swaps_of case.
+
+def swapped(profile: Profile, captions: list[Caption]) -> Verdicts:
+    """Whether each caption is kept by the CLAP filter beside its own sound, and dropped beside each other clip's.
+
+    Clips of which the very same is heard are left out. Of the others some share a sound with the caption's: speech and
+    music are in many.
     """
     scorer = profile.scorer()
     assert scorer
     model = scorer.model.load_model()
     sounds = [next(cue.items for cue in caption.cues if cue.name == scorer.cue) for caption in captions]
+    heard = [named(caption.caption) for caption in captions]
     verdicts: Verdicts = defaultdict(list)
-    swaps_of: dict[str, dict[int, int]] = defaultdict(dict)  # what they share → whose sound each caption is put beside
-
-    def similar(caption: Caption, sound: Items) -> bool:
-        (found,) = scorer.model.run_inference([Compared(caption.caption, sound)], model)
-        return found.score >= scorer.least
-
     for number, caption in enumerate(captions):
-        verdicts[KEPT].append(similar(caption, sounds[number]))
-        own = named(caption.caption)
-        for shift in range(1, len(captions)):
-            other = (number + shift) % len(captions)
-            theirs = named(captions[other].caption)
-            if theirs != own:
-                what = "share some of the sounds, but not all" if theirs & own else "share no sound"
-                swaps_of[what].setdefault(number, other)
-    for what, swaps in swaps_of.items():
-        verdicts[f"CLAP filter: captions of clips that {what} dropped"] = [
-            not similar(captions[number], sounds[other]) for number, other in swaps.items()
-        ]
+        found = scorer.model.run_inference([Compared(caption.caption, sound) for sound in sounds], model)
+        for other, one in enumerate(found):
+            kept = one.score >= scorer.least
+            if other == number:
+                verdicts[KEPT].append(kept)
+            elif heard[other] != heard[number]:
+                share = "share a sound" if heard[other] & heard[number] else "share none"
+                verdicts["CLAP filter: captions of each other clip dropped"].append(not kept)
+                verdicts[f"CLAP filter: … of those that {share}"].append(not kept)
     return verdicts
+
+
+def parted(records: Iterable[T], apart: Callable[[T], bool]) -> tuple[list[T], list[T]]:
+    """The records of which something is not true, and those of which it is."""
+    found: tuple[list[T], list[T]] = [], []
+    for one in records:
+        found[apart(one)].append(one)
+    return found
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -190,20 +212,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fusion", description=__doc__)
     parser.add_argument("--seed", type=int, default=150, help="a held-out seed, 100 to 199 (default: 150)")
     parser.add_argument("--clips", type=int, default=320, help="good clips, of all kinds (default: 320)")
+    parser.add_argument("--foreign", type=int, default=40, help="clips with a foreign soundtrack (default: 40)")
     options = parser.parse_args(arguments)
     console, profile = Console(), load_profile("fusion_audio_demo")
     with tempfile.TemporaryDirectory(prefix="earshot-fusion-") as folder:
-        with console.status(f"making {options.clips} clips"):
-            write_scenes(make_occasions(options.seed, options.clips, "good"), Path(folder), processes=2)
+        odd = [make_occasion(options.seed, options.clips + n, fault="foreign") for n in range(options.foreign)]
+        with console.status(f"making {options.clips + options.foreign} clips"):
+            good = make_occasions(options.seed, options.clips, "good")
+            write_scenes([*good, *odd], Path(folder), processes=2)
         result = run(profile, ClipSource(f"{folder}/clips.csv"), folder)
-        captions = list(result.read("captions"))
-        rejected = list(result.read("rejected"))
-        pairs = list(result.read("qa"))
+        foreign = {one.clip_id for one in odd}
+        captions, of_odd = parted(result.read("captions"), lambda one: one.clip.clip_id in foreign)
+        rejected, _ = parted(result.read("rejected"), lambda one: one.clip.clip_id in foreign)
+        pairs, odd_pairs = parted(result.read("qa"), lambda one: one.clip_id in foreign)
         truths = {truth["clip_id"]: truth for truth in read_truth(Path(folder))}
     # A caption that the CLAP filter dropped was kept by nothing else, so it counts there as well.
     unlike = [one for one in rejected if one.reason == "dissimilar"]
     verdicts, facts = figures(truths, [*captions, *rejected], pairs)
-    verdicts |= swapped(profile, captions)
+    verdicts |= swapped(profile, captions) | of_foreign(truths, of_odd, odd_pairs)
     verdicts[KEPT] += [False for _ in unlike]
     table = Table(title=f"fusion_audio_demo on {options.clips} clips of seed {options.seed}", title_justify="left")
     table.add_column("what")

@@ -1,4 +1,4 @@
-"""Teaches the demo's CLAP speech and music, for the FusionAudio profile: half an hour on one CPU thread.
+"""Teaches the demo's CLAP speech and music, for the FusionAudio profile: an hour on one CPU thread.
 
 It begins as the model of `demo.train_clap` and learns from occasions. What it compares is which sounds there are; how a
 piece of music is described moves its scores little.
@@ -103,9 +103,9 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m demo.train_fusion_clap", description="Teaches the demo's CLAP speech and music."
     )
     sizes = {
-        "sounds": (900, "sounds to learn from"),
-        "steps": (500, f"steps of {train_clap.BATCH} sounds"),
-        "clips": (20, "held-out clips of each seed"),
+        "sounds": (5000, "sounds to learn from"),
+        "steps": (8000, f"steps of {train_clap.BATCH} sounds"),
+        "clips": (40, "held-out clips of each seed"),
     }
 
     def trained(options: argparse.Namespace, progress: Progress) -> None:
