@@ -9,16 +9,17 @@ measured on seeds 100 to 199, on MP4 files written, decoded and recognised as a 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
+from rich.progress import Progress
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from demo import training
 from demo.world import PLACES, make_scene, make_scenes, render_frame, write_clip
 from model_handlers.base import Example
 from model_handlers.nets.resnet import ResNet50
@@ -33,14 +34,14 @@ BATCH = 16
 PEAK_RATE = 4e-3
 
 
-def pictures(count: int) -> tuple[Tensor, Tensor]:
+def pictures(count: int, progress: Progress) -> tuple[Tensor, Tensor]:
     """Returns pictures of good training scenes, each at a moment of its own, and the numbers of their places.
 
     Float16 of shape (count, 3, 224, 224), normalised as for the published network, and int64 of shape (count,).
     """
     frames = torch.empty((count, 3, 224, 224), dtype=torch.float16)
     places = torch.empty(count, dtype=torch.int64)
-    for index in track(range(count), "drawing"):
+    for index in progress.track(range(count), description="drawing"):
         scene = make_scene(TRAINING_SEED, index)
         moment = np.random.default_rng([TRAINING_SEED, index, 7]).uniform(0, scene.duration_s)
         frames[index] = prepare(render_frame(scene, moment)).half()
@@ -48,13 +49,13 @@ def pictures(count: int) -> tuple[Tensor, Tensor]:
     return frames, places
 
 
-def train(frames: Tensor, places: Tensor, steps: int) -> ResNet50:
+def train(frames: Tensor, places: Tensor, steps: int, progress: Progress) -> ResNet50:
     """Returns a network trained by AdamW with a one-cycle rate; pictures are mirrored and dimmed or brightened."""
     torch.manual_seed(0)
     net = ResNet50(len(PLACES), WIDTH)
     optimiser = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.02)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps, pct_start=0.2)
-    for _ in track(range(steps), "training"):
+    for _ in progress.track(range(steps), description="training"):
         chosen = torch.randint(len(frames), (BATCH,))
         batch = frames[chosen].float()
         batch = torch.where(torch.rand(BATCH, 1, 1, 1) < 0.5, batch.flip(3), batch) + 0.2 * torch.randn(BATCH, 3, 1, 1)
@@ -77,12 +78,12 @@ def save(net: ResNet50, out: Path) -> None:
     (out / INDOOR_OUTDOOR).write_text("".join(f"{name} {side}\n" for name, side in zip(names, sides, strict=True)))
 
 
-def measure(out: Path, clips: int) -> dict[str, object]:
+def evaluate(out: Path, clips: int, progress: Progress) -> dict[str, Any]:
     """Returns how often the first place is right, and the side, on MP4 clips of seeds that training never saw."""
     handler = Place(name="place", model=str(out), device="cpu")
     model, right, sides = handler.load(), 0, 0
     scenes = [scene for seed in range(clips // 10) for scene in make_scenes(HELD_OUT_SEED + seed, 10, "good")]
-    for scene in track(scenes, "measuring"):
+    for scene in progress.track(scenes, description="evaluating"):
         with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
             write_clip(scene, Path(file.name))
             frame = decode(file.name, 0.0, None, handler.view, Limits())
@@ -98,17 +99,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m demo.train_place", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--pictures", type=int, default=3000, help="training pictures (default: 3000)")
-    parser.add_argument("--steps", type=int, default=1500, help="batches of 16 (default: 1500)")
-    parser.add_argument("--clips", type=int, default=200, help="held-out clips to measure on (default: 200)")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    net = train(*pictures(options.pictures), options.steps)
-    save(net, options.out)
-    figures = measure(options.out, options.clips)
-    options.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures))
+    sizes = {
+        "pictures": (3000, "training pictures"),
+        "steps": (1500, f"batches of {BATCH}"),
+        "clips": (200, "held-out clips to measure on, in tens"),
+    }
+
+    def trained(options: argparse.Namespace, progress: Progress) -> None:
+        save(train(*pictures(options.pictures, progress), options.steps, progress), options.out)
+
+    training.command(parser, arguments, OUT, sizes, trained, evaluate, least={"clips": 10})
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
         "batch": (4, "crops a step"),
         "clips": (50, "held-out clips to measure on"),
     }
-    command(parser, arguments, OUT, sizes, train, evaluate)
+    command(parser, arguments, OUT, sizes, train, evaluate, least={"clips": 20})  # of every kind
 
 
 if __name__ == "__main__":

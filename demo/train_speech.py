@@ -335,7 +335,7 @@ def main(arguments: list[str] | None = None) -> None:
         train(model, gather(options.utterances, options.backgrounds, tokenizer, bar), tokenizer, options.steps, bar)
         training.save_pretrained(options.out, model.half(), WhisperProcessor(make_extractor(), tokenizer))
 
-    training.command(parser, arguments, OUT, sizes, trained, evaluate, least={"steps": 100})
+    training.command(parser, arguments, OUT, sizes, trained, evaluate, least={"steps": 100, "clips": 20})
 
 
 if __name__ == "__main__":
