@@ -67,7 +67,7 @@ class Checks:
         transcripts: cues that hold what is said.
         sight: cues of what is seen; they may tell what makes a sound of a general kind, and nothing else. Empty where
             that is not checked.
-        places: those of them that may be named all the same: where it sounds.
+        places: cues of where it is, seen or heard. What they say may be named, and is no evidence of what sounds.
         boilerplate: share of clips whose caption may hold a phrase like "creating a lively atmosphere". Which clips
             hangs on their ids, so that the share holds over any dataset and stays the same in every run.
         copies: captions of one `wording` at most, over the whole dataset; 0 for any number.
