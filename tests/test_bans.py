@@ -16,6 +16,7 @@ from model_handlers.llm import load_prompt
 from model_handlers.writers import SoundEvent
 from transforms.bans import QUOTED
 from transforms.checks import NAMES, ON_REQUEST, Checks, Subject, complaint
+from transforms.parts import credited
 
 # Each line of the prompt's list, by its first words, and the checks that refuse what it forbids.
 BANS: dict[str, tuple[str, ...]] = {
@@ -418,6 +419,27 @@ def test_that_somebody_sings_in_the_picture_does_not_take_speech_away() -> None:
     assert failed("unsupported", "Music plays while somebody speaks.", events=speaks, cues=cues) == ""
     sung = {**cues, "audio_tags": (Item("Singing", 0.9),)}
     assert failed("unsupported", "Music plays while somebody speaks.", events=speaks[1:], cues=sung)
+
+
+def test_an_event_is_credited_to_those_of_its_cues_that_speak_of_it() -> None:
+    cues = {
+        "audio_tags": (Item("Cat", 0.9), Item("Music", 0.8), Item("Engine", 0.7)),
+        "audio_caption": (Item("a car honks and a typewriter clacks"),),
+        "music": (Item("genre: waltz; instruments: flute"),),
+        "speech": (Item("start the car", 0.9, 0.0, 2.0),),
+        "video": (Item("00:00 a tractor in a field"),),
+        "image_label": (),
+    }
+
+    def by(text: str, *named: str) -> tuple[str, ...]:
+        return credited(SoundEvent(text, named), cues, Checks()).cues
+
+    assert by("a car honks", "audio_caption", "video", "image_label", "nothing") == ("audio_caption",)
+    assert by("a cat yowls", "audio_tags", "audio_caption", "image_label") == ("audio_tags",)
+    assert by("a slow waltz is played", "music", "audio_tags") == ("music", "audio_tags")
+    assert by("somebody speaks", "speech", "audio_caption") == ("speech",)
+    assert by("a tractor runs", "audio_tags", "video") == ("audio_tags", "video")  # an engine may be a tractor's
+    assert by("a lion roars", "audio_caption") == ("audio_caption",)  # that is for the checks to say
 
 
 def test_an_event_does_not_smuggle_in_what_is_only_seen() -> None:

@@ -134,6 +134,16 @@ def test_of_cues_that_make_no_mistake_every_answer_is_true_of_the_world_and_pass
     assert min(kinds.values()) > 20
 
 
+def test_the_right_option_stands_at_any_place_equally_often() -> None:
+    places: Counter[int] = Counter()
+    for occasion in make_occasions(4321, 84):
+        if told := known(truth(occasion)):
+            some = records(told, per_clip=20, share_choice=1.0)
+            places.update(pair.choices.index(pair.answer) for pair in some if pair.choices)
+    assert len(places) == 4
+    assert min(places.values()) > 0.8 * sum(places.values()) / 4
+
+
 def test_an_answer_about_another_clip_is_found_to_be_wrong() -> None:
     occasions = [make_occasion(4321, index, kind="in sequence") for index in range(20)]
     wrong = right = 0

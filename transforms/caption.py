@@ -16,6 +16,7 @@ from model_handlers.writers import Attempt, Brief, CaptionWriter, Draft
 from transforms import checks as of_captions
 from transforms.answers import written_key
 from transforms.checks import Checks, Subject, complaint
+from transforms.parts import credited
 from transforms.progress import Tick
 from transforms.records import Caption, CueSheet, Failure, Rejection, Version, Written
 from transforms.rounds import in_rounds
@@ -163,14 +164,15 @@ def missing(caption: Caption) -> tuple[str, ...]:
 def _caption(
     sheet: CueSheet, answer: Written, attempts: tuple[Attempt, ...], spent: tuple[Written, ...], terms: Terms
 ) -> Caption:
+    told = brief(sheet, terms.needs).cues
     return Caption(
         sheet.clip,
         answer.caption,
         terms.writer,
         sheet.cues,
-        events=answer.events,
+        events=tuple(credited(event, told, terms.checks) for event in answer.events),
         versions=_versions(answer, terms.checks.language),
-        ambiguities=_open(answer, brief(sheet, terms.needs).cues, terms.checks),
+        ambiguities=_open(answer, told, terms.checks),
         attempts=attempts,
         model=terms.model,
         prompt=terms.prompt,

@@ -7,11 +7,11 @@ know English words, and judge English texts alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from model_handlers.base import Item
+from model_handlers.base import Item, Items
 from model_handlers.writers import SoundEvent
 from transforms import words
 from transforms.bans import GENERIC, NEUTRAL, quoted, sure
@@ -93,6 +93,28 @@ def ungrounded(subject: Subject, checks: Checks) -> str:
         if _names_a_sound(part, places) and not shares(words.stems(part) - places - _MANNER, known):
             return f'No cue of the sound speaks of "{quoted(part)}"; leave it out, or call it what the cues call it.'
     return ""
+
+
+def credited(event: SoundEvent, cues: Mapping[str, Items], checks: Checks) -> SoundEvent:
+    """An event with those of its cues that speak of it. Where none does, all that said anything.
+
+    A cue does that shares a word with the event, or says something general that the event may be (`bans.GENERIC`), or
+    is of music or speech like the event.
+    """
+    told = tuple(name for name in dict.fromkeys(event.cues) if cues.get(name))
+    if checks.language in ("", "en"):
+        told = tuple(name for name in told if _speaks_of(name, event.text, cues[name], checks)) or told
+    return replace(event, cues=told or event.cues)
+
+
+def _speaks_of(name: str, event: str, items: Items, checks: Checks) -> bool:
+    text, said = words.plain(event), " · ".join(words.plain(item.text) for item in items)
+    if name in checks.transcripts:
+        return bool(words.SPEECH.search(text))
+    if _MUSIC.search(text) and _MUSIC.search(said):
+        return True
+    stems, known = words.stems(text), words.stems(said)
+    return shares(stems - NEUTRAL or stems, known) or not known.isdisjoint(GENERIC)
 
 
 def facet(subject: Subject, checks: Checks) -> str:

@@ -376,8 +376,9 @@ def _kind_of_list(path: str) -> str:
     if len(fields) == 4 and _is_number(fields[1]):
         return "audioset" if _is_number(fields[2]) else "vggsound"
     raise SourceError(
-        f"{path}: cannot tell what kind of list this is from its first line {shown(line)}. Set kind to audioset, "
-        f"vggsound or earshot; Earshot's own CSV begins with a header that names some of {', '.join(COLUMNS)}"
+        f"{path}: cannot tell what kind of list this is from its first line {shown(line)}. Say which by "
+        f"--source-format: audioset, vggsound or earshot. Earshot's own CSV "
+        f"begins with a header that names some of {', '.join(COLUMNS)}"
     )
 
 
